@@ -1,0 +1,44 @@
+// Package store is the durable key space of one node, on Pebble. It is the only
+// room that knows Pebble.
+//
+// All changes pass one door, [Store.Commit]: it takes records, each a typed
+// change whose effect on the key space is a pure function of the record, puts
+// them into one batch and returns after that batch was synced. Either all of a
+// commit is there after a crash or none of it. On one node the batch is the
+// commit; a cluster would append the same records to a replicated log first and
+// apply them everywhere, and nothing above this room would notice.
+//
+// # Key space
+//
+// One byte names the table; integers are big endian. A bucket is a stretch of
+// the shard's log, about an hour or 256 MiB, and offset → bucket is a look-up in
+// a small table. What retention removes begins with (tenant, bucket) or, for
+// events, (tenant, offset), so that a bucket of a tenant falls in a few range
+// deletions and nothing ever scans tombstones.
+//
+//	01 meta         name                                → value ("mark": the dispatch mark)
+//	02 incarnation  incarnation 8                       → first offset 8
+//	03 bucket       bucket 4                            → first offset 8, start (Unix ms) 8
+//	10 event        tenant 4, offset 8                  → event value, see event.go
+//	11 topic index  tenant 4, bucket 4, topic, 00, offset 8 → nothing
+//	12 idempotency  tenant 4, window 4, hash 16         → body hash 16, first offset 8, count 4
+//	14 usage        tenant 4, bucket 4                  → see Usage
+//	15 lost         tenant 4                            → last removed offset 8
+//	20 registry     noun 1, tenant 4, id 8              → versioned JSON
+//	30 delivery     tenant 4, bucket 4, destination 8, offset 8 → row, see delivery.go
+//	31 by event     tenant 4, bucket 4, offset 8, destination 8 → nothing
+//	32 by state     tenant 4, bucket 4, state 1, destination 8, offset 8 → nothing (never for delivered)
+//	33 attempt      tenant 4, bucket 4, destination 8, offset 8, number 4 → attempt
+//	34 delivery use tenant 4, bucket 4                  → see Usage
+//	40 cursor       tenant 4, destination 8             → offset 8; absent: at the mark
+//	41 replay       tenant 4, destination 8             → from, to, position 8 each
+//	42 gap          tenant 4, destination 8, to 8       → from, to, at 8 each
+//	43 filtered     tenant 4, destination 8             → count 8
+//
+// # What may be lost
+//
+// Nothing for which Commit returned nil. Pebble shows a batch to readers before
+// its sync, so rooms above bound every read by what they know to be synced. A
+// failed WAL sync reaches us only through Pebble's logger: our Fatalf ends the
+// process and never returns, since after it nothing on disk can be vouched for.
+package store

@@ -1,0 +1,176 @@
+package store
+
+import (
+	"time"
+
+	"github.com/harkhq/hark"
+)
+
+// Incarnations returns where each incarnation of the log began, oldest first.
+func (s *Store) Incarnations() ([]IncarnationStarted, error) {
+	var all []IncarnationStarted
+	prefix := newKey(tableIncarnation)
+	err := s.scanAll(prefix, prefix.after(), func(k, v []byte) bool {
+		rk, rv := reader{b: k[1:]}, reader{b: v}
+		all = append(all, IncarnationStarted{Incarnation: rk.u64(), First: rv.off()})
+		return true
+	})
+	return all, err
+}
+
+// Buckets returns every bucket, oldest first.
+func (s *Store) Buckets() ([]BucketStarted, error) {
+	var all []BucketStarted
+	prefix := newKey(tableBucket)
+	err := s.scanAll(prefix, prefix.after(), func(k, v []byte) bool {
+		rk, rv := reader{b: k[1:]}, reader{b: v}
+		all = append(all, BucketStarted{Bucket: Bucket(rk.u32()), First: rv.off(), Start: int64(rv.u64())})
+		return true
+	})
+	return all, err
+}
+
+// EventUsages calls fn for what each tenant holds in each bucket.
+func (s *Store) EventUsages(fn func(hark.TenantID, Bucket, Usage)) error {
+	return s.usages(tableUsage, fn)
+}
+
+// DeliveryUsages calls fn for the delivery rows each tenant holds in each bucket.
+func (s *Store) DeliveryUsages(fn func(hark.TenantID, Bucket, Usage)) error {
+	return s.usages(tableDeliveryUse, fn)
+}
+
+func (s *Store) usages(table byte, fn func(hark.TenantID, Bucket, Usage)) error {
+	prefix := newKey(table)
+	return s.scanAll(prefix, prefix.after(), func(k, v []byte) bool {
+		r := reader{b: k[1:]}
+		fn(hark.TenantID(r.u32()), Bucket(r.u32()), readUsage(v))
+		return true
+	})
+}
+
+// Lost calls fn with the last offset that retention took from each tenant.
+func (s *Store) Lost(fn func(hark.TenantID, hark.Offset)) error {
+	prefix := newKey(tableLost)
+	return s.scanAll(prefix, prefix.after(), func(k, v []byte) bool {
+		rk, rv := reader{b: k[1:]}, reader{b: v}
+		fn(hark.TenantID(rk.u32()), rv.off())
+		return true
+	})
+}
+
+// IdempotencyWindows calls fn for each window in which a tenant has remembered keys.
+func (s *Store) IdempotencyWindows(fn func(hark.TenantID, uint32)) error {
+	it, err := s.iter(newKey(tableIdempotency), newKey(tableIdempotency).after())
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; {
+		r := reader{b: it.Key()[1:]}
+		t, w := hark.TenantID(r.u32()), r.u32()
+		fn(t, w)
+		ok = it.SeekGE(tenantKey(tableIdempotency, t).u32(w).after())
+	}
+	return it.Error()
+}
+
+// Idempotency looks a key up in one window.
+func (s *Store) Idempotency(t hark.TenantID, window uint32, hash [16]byte) (Idempotency, bool, error) {
+	v, ok, err := s.get(append(tenantKey(tableIdempotency, t).u32(window), hash[:]...))
+	if !ok {
+		return Idempotency{}, false, err
+	}
+	r := reader{b: v}
+	var i Idempotency
+	copy(i.Body[:], r.take(16))
+	i.First, i.Count = r.off(), int(r.u32())
+	return i, true, nil
+}
+
+// Event returns one event; its ID carries the offset only.
+func (s *Store) Event(t hark.TenantID, o hark.Offset) (*hark.Event, bool, error) {
+	v, closer, err := s.getUnsafe(eventKey(t, o))
+	if closer == nil {
+		return nil, false, err
+	}
+	defer closer.Close()
+	e, err := DecodeEvent(v)
+	if err != nil {
+		return nil, false, err
+	}
+	e.Tenant, e.ID.Offset = t, o
+	return e, true, nil
+}
+
+// Events walks a tenant's events with offsets in [from, to) until fn returns
+// false, limit keys or [scanBytes] were read. want, if not nil, decides by topic
+// before an event is decoded; events it refuses count against the limit but do
+// not reach fn. It returns the last offset it looked at (0 if none) and whether it stopped early.
+func (s *Store) Events(t hark.TenantID, from, to hark.Offset, limit int, want func(topic string) bool, fn func(*hark.Event) bool) (last hark.Offset, more bool, err error) {
+	var failed error
+	size := 0
+	more, err = s.scan(eventKey(t, from), eventKey(t, to), limit, func(k, v []byte) bool {
+		r := reader{b: k[5:]}
+		o := r.off()
+		if size > 0 && size+len(v) > scanBytes {
+			return false
+		}
+		last = o
+		size += len(v)
+		if want != nil && !want(string(eventTopic(v))) {
+			return true
+		}
+		e, err := DecodeEvent(v)
+		if err != nil {
+			failed = err
+			return false
+		}
+		e.Tenant, e.ID.Offset = t, o
+		return fn(e)
+	})
+	if failed != nil {
+		return last, false, failed
+	}
+	return last, more, err
+}
+
+// FirstEvent returns the offset and received time of a tenant's first event in [from, to).
+func (s *Store) FirstEvent(t hark.TenantID, from, to hark.Offset) (o hark.Offset, received time.Time, ok bool, err error) {
+	_, err = s.scan(eventKey(t, from), eventKey(t, to), 1, func(k, v []byte) bool {
+		r := reader{b: k[5:]}
+		o, received, ok = r.off(), eventReceived(v), true
+		return false
+	})
+	return o, received, ok, err
+}
+
+// TopicOffsets walks the offsets of one topic in one bucket, in [from, to), until fn returns false or limit.
+func (s *Store) TopicOffsets(t hark.TenantID, b Bucket, topic string, from, to hark.Offset, limit int, fn func(hark.Offset) bool) (more bool, err error) {
+	lower := topicKey(t, b, topic, from)
+	skip := len(lower) - 8
+	return s.scan(lower, topicKey(t, b, topic, to), limit, func(k, _ []byte) bool {
+		r := reader{b: k[skip:]}
+		return fn(r.off())
+	})
+}
+
+// Topics calls fn for each distinct topic in a bucket that begins with prefix, in order.
+func (s *Store) Topics(t hark.TenantID, b Bucket, prefix string, fn func(topic string) bool) error {
+	base := bucketKey(tableTopic, t, b)
+	lower := base.clone().text(prefix)
+	it, err := s.iter(lower, lower.after())
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.First(); ok; {
+		k := it.Key()
+		topic := string(k[len(base) : len(k)-9])
+		if !fn(topic) {
+			break
+		}
+		ok = it.SeekGE(base.clone().text(topic).u8(1))
+	}
+	return it.Error()
+}

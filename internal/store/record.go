@@ -1,0 +1,193 @@
+package store
+
+import (
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/harkhq/hark"
+)
+
+// Record is one typed change. Its effect on the key space depends on nothing
+// but itself. The types are in this file, delivery.go and registry.go.
+type Record interface{ apply(*pebble.Batch) }
+
+// EventAppended adds an event to the log and to the topic index.
+type EventAppended struct {
+	Tenant hark.TenantID
+	Bucket Bucket
+	Offset hark.Offset
+	Topic  string
+	Value  []byte // from [EncodeEvent]
+}
+
+func (r *EventAppended) apply(b *pebble.Batch) {
+	op := b.SetDeferred(13, len(r.Value))
+	k := op.Key
+	k[0] = tableEvent
+	binary.BigEndian.PutUint32(k[1:], uint32(r.Tenant))
+	binary.BigEndian.PutUint64(k[5:], uint64(r.Offset))
+	copy(op.Value, r.Value)
+	must(op.Finish())
+
+	op = b.SetDeferred(9+len(r.Topic)+9, 0)
+	k = op.Key
+	k[0] = tableTopic
+	binary.BigEndian.PutUint32(k[1:], uint32(r.Tenant))
+	binary.BigEndian.PutUint32(k[5:], uint32(r.Bucket))
+	n := 9 + copy(k[9:], r.Topic)
+	k[n] = 0
+	binary.BigEndian.PutUint64(k[n+1:], uint64(r.Offset))
+	must(op.Finish())
+}
+
+// IncarnationStarted says from which offset on ids carry a new incarnation.
+type IncarnationStarted struct {
+	Incarnation uint64
+	First       hark.Offset
+}
+
+func (r *IncarnationStarted) apply(b *pebble.Batch) {
+	set(b, newKey(tableIncarnation).u64(r.Incarnation), key(nil).off(r.First))
+}
+
+// BucketStarted opens the next stretch of the log.
+type BucketStarted struct {
+	Bucket Bucket
+	First  hark.Offset
+	Start  int64 // Unix ms
+}
+
+func (r *BucketStarted) apply(b *pebble.Batch) {
+	set(b, newKey(tableBucket).u32(uint32(r.Bucket)), key(nil).off(r.First).u64(uint64(r.Start)))
+}
+
+// Usage is what a tenant holds in one bucket: of events, or of deliveries.
+type Usage struct {
+	Count uint64
+	Bytes uint64
+	// First and Last are the tenant's outermost offsets in the bucket; events only.
+	First, Last hark.Offset
+	// Newest is the received time of the last one, Unix ms; events only.
+	Newest int64
+}
+
+func (u Usage) value() key {
+	return make(key, 0, 40).u64(u.Count).u64(u.Bytes).off(u.First).off(u.Last).u64(uint64(u.Newest))
+}
+
+func readUsage(v []byte) Usage {
+	r := reader{b: v}
+	return Usage{Count: r.u64(), Bytes: r.u64(), First: r.off(), Last: r.off(), Newest: int64(r.u64())}
+}
+
+// EventUsage sets the running total of a tenant's events in a bucket.
+type EventUsage struct {
+	Tenant hark.TenantID
+	Bucket Bucket
+	Usage  Usage
+}
+
+func (r *EventUsage) apply(b *pebble.Batch) {
+	set(b, bucketKey(tableUsage, r.Tenant, r.Bucket), r.Usage.value())
+}
+
+// DeliveryUsage sets the running total of a tenant's delivery rows in a bucket.
+type DeliveryUsage struct {
+	Tenant hark.TenantID
+	Bucket Bucket
+	Usage  Usage
+}
+
+func (r *DeliveryUsage) apply(b *pebble.Batch) {
+	set(b, bucketKey(tableDeliveryUse, r.Tenant, r.Bucket), r.Usage.value())
+}
+
+// EventsRemoved takes a tenant's events of one bucket away, with their topic
+// index, and remembers the last offset that is gone.
+type EventsRemoved struct {
+	Tenant hark.TenantID
+	Bucket Bucket
+	Usage  Usage // what was there
+}
+
+func (r *EventsRemoved) apply(b *pebble.Batch) {
+	must(b.DeleteRange(eventKey(r.Tenant, r.Usage.First), eventKey(r.Tenant, r.Usage.Last+1), nil))
+	index := bucketKey(tableTopic, r.Tenant, r.Bucket)
+	must(b.DeleteRange(index, index.after(), nil))
+	must(b.Delete(bucketKey(tableUsage, r.Tenant, r.Bucket), nil))
+	set(b, tenantKey(tableLost, r.Tenant), key(nil).off(r.Usage.Last))
+}
+
+// DeliveriesRemoved takes a tenant's delivery rows, attempts and indexes of one bucket away.
+type DeliveriesRemoved struct {
+	Tenant hark.TenantID
+	Bucket Bucket
+}
+
+func (r *DeliveriesRemoved) apply(b *pebble.Batch) {
+	for _, table := range []byte{tableDelivery, tableByEvent, tableByState, tableAttempt} {
+		k := bucketKey(table, r.Tenant, r.Bucket)
+		must(b.DeleteRange(k, k.after(), nil))
+	}
+	must(b.Delete(bucketKey(tableDeliveryUse, r.Tenant, r.Bucket), nil))
+}
+
+// BucketForgotten removes a bucket that no tenant has anything in.
+type BucketForgotten struct{ Bucket Bucket }
+
+func (r *BucketForgotten) apply(b *pebble.Batch) {
+	must(b.Delete(newKey(tableBucket).u32(uint32(r.Bucket)), nil))
+}
+
+// Idempotency is what one remembered key led to.
+type Idempotency struct {
+	Body  [16]byte // hash of the request
+	First hark.Offset
+	Count int
+}
+
+// IdempotencyStored remembers a key in the same batch as its events.
+type IdempotencyStored struct {
+	Tenant hark.TenantID
+	Window uint32 // number of the time window it was made in
+	Hash   [16]byte
+	Value  Idempotency
+}
+
+func (r *IdempotencyStored) apply(b *pebble.Batch) {
+	k := append(tenantKey(tableIdempotency, r.Tenant).u32(r.Window), r.Hash[:]...)
+	v := append(make(key, 0, 28), r.Value.Body[:]...)
+	set(b, k, v.off(r.Value.First).u32(uint32(r.Value.Count)))
+}
+
+// IdempotencyForgotten drops every key of a tenant made before a window.
+type IdempotencyForgotten struct {
+	Tenant hark.TenantID
+	Before uint32
+}
+
+func (r *IdempotencyForgotten) apply(b *pebble.Batch) {
+	from := tenantKey(tableIdempotency, r.Tenant)
+	must(b.DeleteRange(from, from.clone().u32(r.Before), nil))
+}
+
+// TenantErased takes away everything a tenant has.
+type TenantErased struct{ Tenant hark.TenantID }
+
+func (r *TenantErased) apply(b *pebble.Batch) {
+	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableUsage, tableLost, tableDelivery,
+		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered} {
+		k := tenantKey(table, r.Tenant)
+		must(b.DeleteRange(k, k.after(), nil))
+	}
+}
+
+func set(b *pebble.Batch, k, v key) { must(b.Set(k, v, nil)) }
+
+// must: writing to a batch fails only for a batch already committed or closed,
+// which is a fault in this package.
+func must(err error) {
+	if err != nil {
+		panic("store: batch: " + err.Error())
+	}
+}

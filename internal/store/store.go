@@ -1,0 +1,296 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/harkhq/hark"
+)
+
+// FolderFormat is the version of the data folder as a whole: key space, values
+// and file layout. A program refuses a folder with a higher one.
+const FolderFormat = 1
+
+// pebbleFormat is raised one release after the Pebble that brought it, since it is one-way.
+const pebbleFormat = pebble.FormatTableFormatV6
+
+// Options say where and how to open a store. The zero value of each but Dir is usable.
+type Options struct {
+	// Dir is the data folder; it is made when missing.
+	Dir string
+	// FS is the file system; nil for the disk's. Tests pass one that fails or loses power.
+	FS vfs.FS
+	// MemTableSize bounds each memtable; 0 for 32 MiB.
+	MemTableSize uint64
+	// CacheSize is the block cache; 0 for 32 MiB.
+	CacheSize int64
+	// Logger gets Pebble's messages; nil for none.
+	Logger *slog.Logger
+	// Fatal is called when the disk can no longer be vouched for (a failed WAL
+	// sync). It must not return; nil logs and ends the process with status 74 (EX_IOERR).
+	Fatal func(msg string)
+}
+
+// Store is an open data folder.
+type Store struct {
+	db    *pebble.DB
+	cache *pebble.Cache
+	fs    vfs.FS
+	dir   string
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens or makes a data folder and locks it against other processes.
+func Open(o Options) (*Store, error) {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := checkFormat(o.FS, o.Dir); err != nil {
+		return nil, err
+	}
+	s := &Store{fs: o.FS, dir: o.Dir, cache: pebble.NewCache(cmpOr(o.CacheSize, 32<<20))}
+	db, err := pebble.Open(o.FS.PathJoin(o.Dir, "pebble"), s.pebbleOptions(o))
+	if err != nil {
+		s.cache.Unref()
+		if isLocked(err) {
+			return nil, &hark.Error{Kind: hark.Conflict, Code: "folder-in-use",
+				Msg: "the data folder " + o.Dir + " is in use by another hark process; stop it or choose another folder with --data", Err: err}
+		}
+		return nil, fmt.Errorf("opening the data folder %s: %w", o.Dir, err)
+	}
+	s.db = db
+	return s, nil
+}
+
+func cmpOr[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+func isLocked(err error) bool {
+	return strings.Contains(err.Error(), "resource temporarily unavailable") || strings.Contains(err.Error(), "lock held by current process")
+}
+
+// pebbleOptions sets everything that matters explicitly. Figures: bench/store.
+func (s *Store) pebbleOptions(o Options) *pebble.Options {
+	p := &pebble.Options{
+		FS:                          o.FS,
+		FormatMajorVersion:          pebbleFormat,
+		Cache:                       s.cache,
+		MemTableSize:                cmpOr(o.MemTableSize, 32<<20),
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       2,
+		L0StopWritesThreshold:       64,
+		LBaseMaxBytes:               64 << 20,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
+		MaxOpenFiles:                1000,
+		BytesPerSync:                512 << 10,
+		DisableWAL:                  false,
+		Logger:                      &logger{log: o.Logger, fatal: o.Fatal},
+	}
+	for i := range p.Levels {
+		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		p.Levels[i].BlockSize = 16 << 10
+	}
+	return p
+}
+
+// Commit applies records as one batch and returns after it was synced. It is
+// safe for concurrent use; batches of concurrent callers share syncs.
+func (s *Store) Commit(recs ...Record) error {
+	if len(recs) == 0 {
+		return nil
+	}
+	b := s.db.NewBatch()
+	for _, r := range recs {
+		r.apply(b)
+	}
+	// Commit consumes the batch only when it succeeds.
+	if err := b.Commit(pebble.Sync); err != nil {
+		b.Close()
+		return fmt.Errorf("commit: %w", err)
+	}
+	return b.Close()
+}
+
+// Close releases the folder. No iterator may be open.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() {
+		s.closeErr = s.db.Close()
+		s.cache.Unref()
+	})
+	return s.closeErr
+}
+
+// Free returns how many bytes the data folder's file system has left for us, and its size.
+func (s *Store) Free() (free, total uint64, err error) {
+	u, err := s.fs.GetDiskUsage(s.dir)
+	return u.AvailBytes, u.TotalBytes, err
+}
+
+// Stats are Pebble's figures that operators watch.
+type Stats struct {
+	DiskBytes      uint64
+	CompactionDebt uint64
+	L0Files        int64
+	MemTableBytes  uint64
+	CacheBytes     int64
+	WALBytes       uint64
+	Flushes        int64
+	Compactions    int64
+	Keys           uint64
+}
+
+// Stats reads the present figures.
+func (s *Store) Stats() Stats {
+	m := s.db.Metrics()
+	return Stats{
+		DiskBytes: m.DiskSpaceUsage(), CompactionDebt: m.Compact.EstimatedDebt, L0Files: m.Levels[0].TablesCount,
+		MemTableBytes: m.MemTable.Size, CacheBytes: m.BlockCache.Size, WALBytes: m.WAL.BytesWritten,
+		Flushes: m.Flush.Count, Compactions: m.Compact.Count,
+	}
+}
+
+// checkFormat reads or writes the file that says what this folder is.
+func checkFormat(fsys vfs.FS, dir string) error {
+	name := fsys.PathJoin(dir, "HARK")
+	f, err := fsys.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return writeFormat(fsys, dir, name)
+	}
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	defer f.Close()
+	var version int
+	if _, err := fmt.Fscanf(f, "hark data folder, format %d\n", &version); err != nil {
+		return fmt.Errorf("%s is not the mark of a hark data folder: %w", name, err)
+	}
+	if version > FolderFormat {
+		return fmt.Errorf("the data folder %s has format %d and this hark knows up to %d: use a newer hark", dir, version, FolderFormat)
+	}
+	return nil
+}
+
+func writeFormat(fsys vfs.FS, dir, name string) error {
+	tmp := name + ".tmp"
+	f, err := fsys.Create(tmp, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "hark data folder, format %d\n", FolderFormat)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = fsys.Rename(tmp, name)
+	}
+	if err == nil {
+		err = syncDir(fsys, dir)
+	}
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	return nil
+}
+
+func syncDir(fsys vfs.FS, dir string) error {
+	d, err := fsys.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Checkpoint makes a consistent copy of the store under dir, which must not
+// exist, out of hard links where the file system allows.
+func (s *Store) Checkpoint(dir string) error {
+	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := s.db.Checkpoint(s.fs.PathJoin(dir, "pebble"), pebble.WithFlushedWAL()); err != nil {
+		return err
+	}
+	return writeFormat(s.fs, dir, s.fs.PathJoin(dir, "HARK"))
+}
+
+// Restored gives a copied folder a new incarnation that starts after its last
+// event, so that ids made after the backup and lost with it are never used
+// again. The folder must not be open.
+func Restored(dir string, now time.Time) (uint64, error) {
+	if _, err := os.Stat(filepath.Join(dir, "HARK")); err != nil {
+		return 0, fmt.Errorf("%s is not a hark data folder or backup: %w", dir, err)
+	}
+	s, err := Open(Options{Dir: dir})
+	if err != nil {
+		return 0, err
+	}
+	incarnation, err := s.startIncarnation(now)
+	return incarnation, errors.Join(err, s.Close())
+}
+
+func (s *Store) startIncarnation(now time.Time) (uint64, error) {
+	all, err := s.Incarnations()
+	if err != nil {
+		return 0, err
+	}
+	next := IncarnationStarted{Incarnation: uint64(now.Unix()), First: 1}
+	for _, i := range all {
+		next.Incarnation = max(next.Incarnation, i.Incarnation+1)
+		next.First = max(next.First, i.First)
+	}
+	tenants := map[hark.TenantID]bool{}
+	if err := s.EventUsages(func(t hark.TenantID, _ Bucket, u Usage) { tenants[t] = true; next.First = max(next.First, u.Last+1) }); err != nil {
+		return 0, err
+	}
+	if err := s.Lost(func(_ hark.TenantID, o hark.Offset) { next.First = max(next.First, o+1) }); err != nil {
+		return 0, err
+	}
+	return next.Incarnation, s.Commit(&next)
+}
+
+// logger sends Pebble's words to slog and ends the process when it must.
+type logger struct {
+	log   *slog.Logger
+	fatal func(string)
+}
+
+func (l *logger) Infof(format string, args ...any) {
+	if l.log != nil {
+		l.log.Debug("store", "detail", fmt.Sprintf(format, args...))
+	}
+}
+
+func (l *logger) Errorf(format string, args ...any) {
+	if l.log != nil {
+		l.log.Error("store", "detail", fmt.Sprintf(format, args...))
+	}
+}
+
+// Fatalf never returns: Pebble goes on after it as if the write had worked.
+func (l *logger) Fatalf(format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	if l.fatal != nil {
+		l.fatal(msg)
+	} else {
+		fmt.Fprintln(os.Stderr, "hark: the disk failed and nothing more can be promised, stopping:", msg)
+		os.Exit(74)
+	}
+	select {}
+}
