@@ -1,0 +1,239 @@
+package eventlog
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/store"
+)
+
+// Idempotency makes repeats of one request lead to one set of events. The zero
+// value asks for none.
+type Idempotency struct {
+	// Scope separates who remembers: "api", or a source. The tenant always does.
+	Scope string
+	Key   string
+	// Body identifies the request's content: the same key with another body is refused.
+	Body [sha256.Size]byte
+	// Window is how long the key is remembered at least; 0 for [hark.PublishIdempotencyWindow].
+	Window time.Duration
+}
+
+// Appended tells what an append led to: Count events with consecutive offsets from First.
+type Appended struct {
+	First hark.EventID
+	Count int
+	// Duplicate says that an earlier request with the same idempotency key made them.
+	Duplicate bool
+}
+
+// ID returns the id of the i-th event.
+func (a Appended) ID(i int) hark.EventID {
+	id := a.First
+	id.Offset += hark.Offset(i)
+	return id
+}
+
+// request is one client batch on its way through the committer.
+type request struct {
+	tenant  hark.TenantID
+	events  []hark.Event
+	records []store.EventAppended
+	size    int
+	idem    *store.IdempotencyStored
+	// taken goes from 0 to 1 when the committer takes it or to 2 when its client gives up, whichever is first.
+	taken atomic.Int32
+	done  chan error
+
+	oneRecord [1]store.EventAppended // most requests carry one event
+}
+
+const (
+	requestTaken    = 1
+	requestGivenUp  = 2
+	maxQueueWaiting = 30 * time.Second
+)
+
+// Append adds events to the log as one atomic batch, in order, and returns after
+// the sync. It takes ownership of events and all they refer to. Errors: what is
+// wrong with an event ([hark.Mismatch], [hark.TooLarge]), a key reused for
+// another body ([hark.Mismatch]), quota or a full queue of the tenant
+// ([hark.TooMany]), no room on disk, stopping, or no turn before ctx ended
+// ([hark.Unavailable]); after each of them nothing was appended.
+func (l *Log) Append(ctx context.Context, t hark.TenantID, events []hark.Event, idem Idempotency) (Appended, error) {
+	r, err := l.prepare(t, events)
+	if err != nil {
+		return Appended{}, err
+	}
+	if idem.Key == "" {
+		return l.submit(ctx, r)
+	}
+	return l.appendOnce(ctx, r, idem)
+}
+
+// prepare validates and encodes in the publisher's goroutine, so that the one
+// writer has little left to do.
+func (l *Log) prepare(t hark.TenantID, events []hark.Event) (*request, error) {
+	if len(events) == 0 || len(events) > hark.MaxBatchEvents {
+		return nil, &hark.Error{Kind: hark.TooLarge, Code: "batch-too-large",
+			Msg: fmt.Sprintf("a batch holds 1 to %d events, this one %d", hark.MaxBatchEvents, len(events))}
+	}
+	r := &request{tenant: t, events: events, done: make(chan error, 1)}
+	r.records = r.oneRecord[:]
+	if len(events) > 1 {
+		r.records = make([]store.EventAppended, len(events))
+	}
+	for i := range events {
+		e := &events[i]
+		if err := e.Check(l.cfg.MaxEventBytes); err != nil {
+			if len(events) > 1 {
+				return nil, fmt.Errorf("event %d of the batch: %w", i, err)
+			}
+			return nil, err
+		}
+		e.Tenant = t
+		r.records[i] = store.EventAppended{Tenant: t, Topic: e.Topic, Value: store.EncodeEvent(e)}
+		r.size += len(r.records[i].Value)
+	}
+	if r.size > hark.MaxBatchBytes && len(events) > 1 {
+		return nil, &hark.Error{Kind: hark.TooLarge, Code: "batch-too-large",
+			Msg: fmt.Sprintf("the batch has %d bytes and the limit is %d: split it", r.size, hark.MaxBatchBytes)}
+	}
+	return r, nil
+}
+
+// submit joins the queue and waits for the sync.
+func (l *Log) submit(ctx context.Context, r *request) (Appended, error) {
+	if err := l.admit(r); err != nil {
+		return Appended{}, err
+	}
+	if err := l.queue.push(r); err != nil {
+		return Appended{}, err
+	}
+	var err error
+	select {
+	case err = <-r.done:
+	case <-ctx.Done():
+		if r.taken.CompareAndSwap(0, requestGivenUp) {
+			l.queue.giveUp(r)
+			return Appended{}, &hark.Error{Kind: hark.Unavailable, Code: "too-busy", RetryAfter: time.Second,
+				Msg: "the log had no turn for this request in time; try again", Err: context.Cause(ctx)}
+		}
+		err = <-r.done // it is being committed: the outcome must be told as it is
+	}
+	if err != nil {
+		return Appended{}, err
+	}
+	return Appended{First: r.events[0].ID, Count: len(r.events)}, nil
+}
+
+// admit refuses what the disk or the tenant's quota has no room for.
+func (l *Log) admit(r *request) error {
+	if l.disk.low.Load() {
+		return &hark.Error{Kind: hark.Unavailable, Code: "disk-floor", RetryAfter: 10 * time.Second,
+			Msg: "the server is low on disk space and takes no new events until some is freed"}
+	}
+	if p := l.cfg.Policy(r.tenant); p.Reject && p.MaxBytes > 0 && l.index.total(r.tenant).Bytes+uint64(r.size) > p.MaxBytes {
+		return &hark.Error{Kind: hark.TooMany, Code: "quota", RetryAfter: time.Minute,
+			Msg: fmt.Sprintf("the tenant holds its quota of %d bytes of events; raise it, shorten retention or wait", p.MaxBytes)}
+	}
+	return nil
+}
+
+// twins lets concurrent requests with one idempotency key meet: the first does
+// the work and the others wait for its outcome.
+type twins struct {
+	mu     sync.Mutex
+	flying map[twinKey]*flight
+}
+
+type twinKey struct {
+	tenant hark.TenantID
+	hash   [16]byte
+}
+
+type flight struct {
+	done chan struct{}
+	body [16]byte
+	res  Appended
+	err  error
+}
+
+func (t *twins) init() { t.flying = make(map[twinKey]*flight) }
+
+// idempotencyWindow is the grain in which remembered keys are kept and dropped.
+const idempotencyWindow = 6 * time.Hour
+
+func windowOf(t time.Time) uint32 { return uint32(t.Unix() / int64(idempotencyWindow/time.Second)) }
+
+func (l *Log) appendOnce(ctx context.Context, r *request, idem Idempotency) (Appended, error) {
+	if len(idem.Key) > hark.MaxIdempotency {
+		return Appended{}, hark.Invalidf("Idempotency-Key", fmt.Sprintf("at most %d bytes", hark.MaxIdempotency))
+	}
+	sum := sha256.Sum256([]byte(idem.Scope + "\x00" + idem.Key))
+	k := twinKey{tenant: r.tenant, hash: [16]byte(sum[:16])}
+	body := [16]byte(idem.Body[:16])
+	for {
+		l.twins.mu.Lock()
+		f, twin := l.twins.flying[k]
+		if !twin {
+			f = &flight{done: make(chan struct{}), body: body}
+			l.twins.flying[k] = f
+		}
+		l.twins.mu.Unlock()
+		if !twin {
+			f.res, f.err = l.appendFirst(ctx, r, k.hash, body, idem)
+			l.twins.mu.Lock()
+			delete(l.twins.flying, k)
+			l.twins.mu.Unlock()
+			close(f.done)
+			return f.res, f.err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return Appended{}, &hark.Error{Kind: hark.Unavailable, Code: "too-busy", RetryAfter: time.Second,
+				Msg: "a request with the same Idempotency-Key is still under way; try again"}
+		}
+		if f.err != nil {
+			continue // the first failed and left nothing: this one is the first now
+		}
+		if f.body != body {
+			return Appended{}, errOtherBody()
+		}
+		f.res.Duplicate = true
+		return f.res, nil
+	}
+}
+
+func (l *Log) appendFirst(ctx context.Context, r *request, hash, body [16]byte, idem Idempotency) (Appended, error) {
+	now, window := windowOf(l.cfg.Now()), idem.Window
+	def(&window, hark.PublishIdempotencyWindow)
+	for w := now; w+uint32(window/idempotencyWindow)+1 > now; w-- {
+		found, ok, err := l.store.Idempotency(r.tenant, w, hash)
+		if err != nil {
+			return Appended{}, err
+		}
+		if !ok {
+			continue
+		}
+		if found.Body != body {
+			return Appended{}, errOtherBody()
+		}
+		return Appended{First: l.ID(found.First), Count: found.Count, Duplicate: true}, nil
+	}
+	r.idem = &store.IdempotencyStored{Tenant: r.tenant, Window: now, Hash: hash,
+		Value: store.Idempotency{Body: body, Count: len(r.events)}}
+	l.index.rememberWindow(r.tenant, now)
+	return l.submit(ctx, r)
+}
+
+func errOtherBody() error {
+	return &hark.Error{Kind: hark.Mismatch, Code: "idempotency-key-reused", Field: "Idempotency-Key",
+		Msg: "this key was used for another request; use a new key for new content"}
+}

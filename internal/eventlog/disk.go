@@ -1,0 +1,98 @@
+package eventlog
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/harkhq/hark/internal/store"
+	"golang.org/x/sys/unix"
+)
+
+// disk watches free space. Below the floor publishing is refused, well before
+// Pebble itself would meet a full disk, which ends the process. The ballast is
+// a file of reserved space that is given back when the disk is nearly full all
+// the same, so that compaction and retention can go on.
+type disk struct {
+	low     atomic.Bool
+	free    atomic.Uint64
+	store   *store.Store
+	floor   func(total uint64) uint64
+	ballast string
+	changed func(low bool, free uint64)
+}
+
+const (
+	diskEvery   = 250 * time.Millisecond
+	ballastSize = 64 << 20
+	// ballastAt is the free space at which the ballast is given back.
+	ballastAt = 32 << 20
+)
+
+func (d *disk) init(s *store.Store, cfg Config) {
+	d.store, d.ballast, d.changed = s, cfg.BallastFile, cfg.Hooks.Disk
+	d.floor = func(total uint64) uint64 {
+		switch {
+		case cfg.DiskFloor < 0:
+			return 0
+		case cfg.DiskFloor > 0:
+			return uint64(cfg.DiskFloor)
+		}
+		return max(1<<30, total/20)
+	}
+	d.look()
+}
+
+func (d *disk) watch(ctx context.Context) {
+	tick := time.NewTicker(diskEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			d.look()
+		}
+	}
+}
+
+// look reads free space once. A file system that cannot tell is taken as having room.
+func (d *disk) look() {
+	free, total, err := d.store.Free()
+	if err != nil {
+		return
+	}
+	d.free.Store(free)
+	floor := d.floor(total)
+	if low := free < floor; low != d.low.Load() {
+		d.low.Store(low)
+		if d.changed != nil {
+			d.changed(low, free)
+		}
+	}
+	d.keepBallast(free, floor)
+}
+
+func (d *disk) keepBallast(free, floor uint64) {
+	if d.ballast == "" || floor == 0 {
+		return
+	}
+	_, err := os.Stat(d.ballast)
+	switch have := err == nil; {
+	case have && free < ballastAt:
+		os.Remove(d.ballast)
+	case !have && free > 2*floor+ballastSize:
+		f, err := os.OpenFile(d.ballast, os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return
+		}
+		if unix.Fallocate(int(f.Fd()), 0, 0, ballastSize) != nil {
+			os.Remove(d.ballast)
+		}
+		f.Close()
+	}
+}
+
+// Disk tells the free bytes seen last and whether publishing is refused for want of them.
+func (l *Log) Disk() (free uint64, low bool) { return l.disk.free.Load(), l.disk.low.Load() }

@@ -1,0 +1,29 @@
+// Package eventlog is the log of one shard: appending with one writer, the tail
+// that live readers follow, reading by cursor and topic pattern, idempotency
+// keys and retention.
+//
+// Files, in reading order: log.go (open, ids, cursors), append.go (what a
+// publisher's goroutine does), committer.go (the one writer), tail.go, read.go,
+// bucket.go (offset → bucket, usage), retention.go, disk.go.
+//
+// # Appending
+//
+// A publisher's goroutine validates and encodes its events and joins its
+// tenant's queue. The committer takes requests from the tenants in turn, at most
+// [GroupEvents] or [GroupBytes] a group; a larger client batch is a group of its
+// own and costs its tenant as many turns as it is groups large. It assigns
+// offsets, commits the group as one synced batch, appends to the tail, moves the
+// end, then answers. A request is one batch or part of one: it is there whole or
+// not at all.
+//
+// # Reading
+//
+// Pebble shows a batch before its sync. Everything here is therefore bounded by
+// [Log.End], which moves only after the sync, so that nobody is ever shown an
+// event that a crash could take back.
+//
+// # Lock order
+//
+// queue.mu, index.mu and tail.mu are leaves: none is held while another is taken,
+// and none during I/O.
+package eventlog

@@ -1,0 +1,402 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/store"
+)
+
+// Query asks for a tenant's events after a position whose topic matches one of Patterns.
+type Query struct {
+	Patterns []hark.Pattern
+	After    hark.Offset
+	// Limit is how many events to return at most; 0 for 100, at most [hark.MaxPageSize].
+	Limit int
+}
+
+// Page is one bounded read.
+type Page struct {
+	Events []*hark.Event
+	// Next is the position to go on from: past everything this read looked at,
+	// matching or not. It may move although Events is empty.
+	Next hark.Offset
+	// Gap tells that retention took events after Query.After, of which some may have matched.
+	Gap *hark.Gap
+	// More says that the read stopped before the end of the log.
+	More bool
+}
+
+// Bounds of one read: what it looks at, whatever it finds.
+const (
+	readBytes   = 1 << 20
+	readTail    = 8192 // events of the tail
+	readKeys    = 8192 // keys on disk
+	mergeTopics = 64   // topics whose index entries are merged; beyond that the events are scanned
+	seekTopics  = 256  // distinct topics looked at to find those
+)
+
+// Read returns the next page of a query. It never blocks for new events.
+func (l *Log) Read(t hark.TenantID, q Query) (Page, error) {
+	q.Limit = min(max(q.Limit, 0), hark.MaxPageSize)
+	def(&q.Limit, 100)
+	p := Page{Next: q.After}
+	if lost := l.index.lost(t); q.After < lost {
+		p.Gap = &hark.Gap{From: l.Cursor(q.After), To: l.Cursor(lost)}
+		p.Next = lost
+	}
+	end := l.End()
+	if p.Next >= end {
+		return p, nil
+	}
+	if events, ok := l.tail.slice(nil, p.Next, readTail); ok {
+		l.readTail(t, q, events, &p)
+	} else if err := l.readDisk(t, q, end, &p); err != nil {
+		return Page{}, err
+	}
+	p.More = p.Next < l.End()
+	return p, nil
+}
+
+// readTail filters what memory holds.
+func (l *Log) readTail(t hark.TenantID, q Query, events []*hark.Event, p *Page) {
+	size := 0
+	for _, e := range events {
+		if e.Tenant == t && hark.MatchAny(q.Patterns, e.Topic) {
+			if len(p.Events) == q.Limit || len(p.Events) > 0 && size+e.Size() > readBytes {
+				return
+			}
+			size += e.Size()
+			p.Events = append(p.Events, e)
+		}
+		p.Next = e.ID.Offset
+	}
+}
+
+// budget is what is left of one read.
+type budget struct{ events, bytes, keys int }
+
+func (b budget) spent() bool { return b.events <= 0 || b.bytes <= 0 || b.keys <= 0 }
+
+// readDisk goes from bucket to bucket, through the topic index where the
+// patterns name few topics, else through the events.
+func (l *Log) readDisk(t hark.TenantID, q Query, end hark.Offset, p *Page) error {
+	left := budget{events: q.Limit, bytes: readBytes, keys: readKeys}
+	for !left.spent() && p.Next < end {
+		cur, _, ok := l.index.bucketOf(p.Next + 1)
+		if !ok {
+			return nil
+		}
+		held, ok := l.index.nextHeld(t, cur.Bucket)
+		if !ok || held.usage.First > end {
+			p.Next = end
+			return nil
+		}
+		from, to := max(p.Next+1, held.usage.First), min(held.usage.Last, end)+1
+		if from >= to { // past what this bucket has of the tenant
+			_, next, _ := l.index.bucketOf(held.usage.Last)
+			p.Next = min(max(next-1, p.Next), end)
+			continue
+		}
+		topics, few, err := l.topicsOf(t, held.bucket, q.Patterns)
+		if err != nil {
+			return err
+		}
+		if few {
+			err = l.readTopics(t, held.bucket, topics, from, to, &left, p)
+		} else {
+			err = l.readEvents(t, q.Patterns, from, to, &left, p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// topicsOf lists the topics of a bucket that match; few is false when there are
+// too many to merge or to look for.
+func (l *Log) topicsOf(t hark.TenantID, b store.Bucket, patterns []hark.Pattern) (topics []string, few bool, err error) {
+	seen := map[string]bool{}
+	seeks := 0
+	for _, p := range patterns {
+		if p.IsLiteral() {
+			seen[string(p)] = true
+			continue
+		}
+		err = l.store.Topics(t, b, p.Prefix(), func(topic string) bool {
+			seeks++
+			if p.Match(topic) {
+				seen[topic] = true
+			}
+			return seeks < seekTopics && len(seen) <= mergeTopics
+		})
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	if seeks >= seekTopics || len(seen) > mergeTopics {
+		return nil, false, nil
+	}
+	for topic := range seen {
+		topics = append(topics, topic)
+	}
+	return topics, true, nil
+}
+
+// readTopics merges the index entries of a few topics in [from, to).
+func (l *Log) readTopics(t hark.TenantID, b store.Bucket, topics []string, from, to hark.Offset, left *budget, p *Page) error {
+	var offsets []hark.Offset
+	horizon := to // beyond it some topic was not read to its end
+	for _, topic := range topics {
+		last := from
+		more, err := l.store.TopicOffsets(t, b, topic, from, to, left.events, func(o hark.Offset) bool {
+			offsets = append(offsets, o)
+			last = o + 1
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		if more {
+			horizon = min(horizon, last)
+		}
+	}
+	left.keys -= len(offsets)
+	slices.Sort(offsets)
+	for _, o := range offsets {
+		if o >= horizon {
+			break
+		}
+		if left.events == 0 || left.bytes <= 0 {
+			return nil
+		}
+		e, ok, err := l.store.Event(t, o)
+		if err != nil {
+			return err
+		}
+		if ok {
+			e.ID = l.ID(o)
+			if len(p.Events) > 0 && e.Size() > left.bytes {
+				left.bytes = 0
+				return nil
+			}
+			p.Events = append(p.Events, e)
+			left.events--
+			left.bytes -= e.Size()
+		}
+		p.Next = o
+	}
+	p.Next = horizon - 1
+	return nil
+}
+
+// readEvents scans the events themselves.
+func (l *Log) readEvents(t hark.TenantID, patterns []hark.Pattern, from, to hark.Offset, left *budget, p *Page) error {
+	seen := p.Next
+	last, more, err := l.store.Events(t, from, to, min(left.keys, 1000),
+		func(topic string) bool { left.keys--; return hark.MatchAny(patterns, topic) },
+		func(e *hark.Event) bool {
+			if left.events == 0 || len(p.Events) > 0 && e.Size() > left.bytes {
+				left.bytes = 0
+				return false
+			}
+			e.ID = l.ID(e.ID.Offset)
+			p.Events = append(p.Events, e)
+			left.events--
+			left.bytes -= e.Size()
+			seen = e.ID.Offset
+			return true
+		})
+	switch {
+	case err != nil:
+		return err
+	case !more:
+		p.Next = to - 1
+	case left.bytes <= 0 || left.events == 0:
+		p.Next = max(seen, p.Next) // the event it stopped at is still to come
+	default:
+		p.Next = max(last, p.Next)
+	}
+	return nil
+}
+
+// Event returns one event of a tenant: hark.Gone when retention took it.
+func (l *Log) Event(t hark.TenantID, o hark.Offset) (*hark.Event, error) {
+	if e := l.tail.get(o); e != nil && e.Tenant == t {
+		return e, nil
+	}
+	e, ok, err := l.store.Event(t, o)
+	if err != nil {
+		return nil, err
+	}
+	if ok && o <= l.End() {
+		e.ID = l.ID(o)
+		return e, nil
+	}
+	id := l.ID(o).String()
+	if o <= l.index.lost(t) {
+		return nil, &hark.Error{Kind: hark.Gone, Code: "event-expired", Msg: "event " + id + " is older than retention keeps"}
+	}
+	return nil, hark.NoSuch("event", id)
+}
+
+// Next returns events of all tenants in log order after an offset, at least one
+// and at most limit, blocking until there is one. Offsets that it leaves out are
+// of events that retention took. Errors: the context's, or that the log stopped.
+func (l *Log) Next(ctx context.Context, after hark.Offset, limit int) ([]*hark.Event, error) {
+	var events []*hark.Event
+	for {
+		var ok bool
+		events, ok = l.tail.slice(events, after, limit)
+		switch {
+		case len(events) > 0:
+			return events, nil
+		case ok:
+			if err := l.wait(ctx, after); err != nil {
+				return nil, err
+			}
+		default:
+			var err error
+			if events, after, err = l.window(after, limit); err != nil || len(events) > 0 {
+				return events, err
+			}
+		}
+	}
+}
+
+// windowBytes is about how much one window of all tenants may hold.
+const windowBytes = 4 << 20
+
+// window reads a short stretch of the log from disk, all tenants, and returns its last offset.
+func (l *Log) window(after hark.Offset, limit int) ([]*hark.Event, hark.Offset, error) {
+	_, mean := l.index.holders(after+1, after+1+hark.Offset(limit))
+	n := min(max(windowBytes/max(mean, 1), 1), uint64(limit))
+	to := min(after+hark.Offset(n), l.End())
+	tenants, _ := l.index.holders(after+1, to+1)
+	var events []*hark.Event
+	for _, t := range tenants {
+		for from, more := after+1, true; more; {
+			var last hark.Offset
+			var err error
+			last, more, err = l.store.Events(t, from, to+1, limit, nil, func(e *hark.Event) bool {
+				e.ID = l.ID(e.ID.Offset)
+				events = append(events, e)
+				return true
+			})
+			if err != nil {
+				return nil, after, err
+			}
+			from = last + 1
+		}
+	}
+	slices.SortFunc(events, func(a, b *hark.Event) int { return a.ID.Compare(b.ID) })
+	return events, to, nil
+}
+
+// Bucket returns the bucket that an offset is or was in.
+func (l *Log) Bucket(o hark.Offset) store.Bucket {
+	b, _, _ := l.index.bucketOf(o)
+	return b.Bucket
+}
+
+// Buckets returns every bucket, oldest first, for walks over what is kept by bucket.
+func (l *Log) Buckets() []store.BucketStarted {
+	l.index.mu.RLock()
+	defer l.index.mu.RUnlock()
+	return slices.Clone(l.index.buckets)
+}
+
+// Floor returns the first offset of a tenant that retention has not taken.
+func (l *Log) Floor(t hark.TenantID) hark.Offset { return l.index.lost(t) + 1 }
+
+// Usage returns what a tenant holds.
+func (l *Log) Usage(t hark.TenantID) store.Usage { return l.index.total(t) }
+
+// FindTime returns the position before the tenant's first event received at or after a time.
+func (l *Log) FindTime(t hark.TenantID, at time.Time) (hark.Offset, error) {
+	lo, hi := l.index.lost(t)+1, l.End()+1 // the answer's event is in [lo, hi]
+	if bs := l.Buckets(); len(bs) > 0 {
+		for i, b := range bs {
+			if time.UnixMilli(b.Start).Before(at) {
+				lo = max(lo, b.First)
+				if i+1 < len(bs) {
+					hi = min(l.End()+1, bs[i+1].First)
+				} else {
+					hi = l.End() + 1
+				}
+			}
+		}
+	}
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		o, received, ok, err := l.store.FirstEvent(t, mid, hi)
+		switch {
+		case err != nil:
+			return 0, err
+		case !ok || !received.Before(at):
+			hi = mid
+		default:
+			lo = o + 1
+		}
+	}
+	return lo - 1, nil
+}
+
+// behindKeys bounds what [Log.Behind] counts before it extrapolates.
+const behindKeys = 2000
+
+// Behind estimates how many events of a tenant after a position match: exact
+// when they are few, else extrapolated from the density of the first ones.
+func (l *Log) Behind(t hark.TenantID, patterns []hark.Pattern, after hark.Offset) (uint64, error) {
+	end := l.End()
+	if after >= end {
+		return 0, nil
+	}
+	if slices.Contains(patterns, ">") {
+		return l.index.countAfter(t, after), nil
+	}
+	count, at := uint64(0), after
+	for keys := 0; at < end && keys < behindKeys; keys += 200 {
+		p, err := l.Read(t, Query{Patterns: patterns, After: at, Limit: hark.MaxPageSize})
+		if err != nil {
+			return 0, fmt.Errorf("estimating: %w", err)
+		}
+		count += uint64(len(p.Events))
+		if p.Next == at {
+			break
+		}
+		at = p.Next
+	}
+	if at >= end || at == after {
+		return count, nil
+	}
+	return uint64(float64(count) * float64(end-after) / float64(at-after)), nil
+}
+
+// countAfter adds up a tenant's events after a position, taking them as evenly
+// spread within the position's own bucket.
+func (x *index) countAfter(t hark.TenantID, after hark.Offset) uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	h := x.tenants[t]
+	if h == nil {
+		return 0
+	}
+	n := uint64(0)
+	for _, u := range slices.Backward(h.buckets) {
+		if u.usage.Last <= after {
+			break
+		}
+		if u.usage.First > after {
+			n += u.usage.Count
+			continue
+		}
+		span := uint64(u.usage.Last - u.usage.First + 1)
+		n += max(1, uint64(float64(u.usage.Count)*float64(u.usage.Last-after)/float64(span)))
+	}
+	return n
+}

@@ -1,0 +1,205 @@
+package eventlog
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/store"
+)
+
+func (l *Log) retainLoop(ctx context.Context) {
+	tick := time.NewTicker(l.cfg.RetainEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			// A failed round left everything as it was; the next one tries again.
+			_ = l.Retain(l.cfg.Now())
+		}
+	}
+}
+
+// Retain runs one round of retention: whole buckets of each tenant, oldest
+// first, by quota, then by age unless a cursor holds them, then idempotency keys
+// out of their window. The newest bucket stays.
+func (l *Log) Retain(now time.Time) error {
+	for _, t := range l.index.all() {
+		if err := l.retainTenant(t, now); err != nil {
+			return err
+		}
+		if err := l.forgetKeys(t, now); err != nil {
+			return err
+		}
+	}
+	return l.retainDeliveries(now)
+}
+
+func (l *Log) retainTenant(t hark.TenantID, now time.Time) error {
+	p := l.cfg.Policy(t)
+	for {
+		oldest, total, ok := l.index.oldest(t)
+		if !ok {
+			return nil
+		}
+		why := ""
+		switch age := now.Sub(time.UnixMilli(oldest.usage.Newest)); {
+		case p.MaxBytes > 0 && total.Bytes > p.MaxBytes && !p.Reject:
+			why = "quota"
+		case p.MaxAge > 0 && age > p.MaxAge+l.cfg.MaxHold:
+			why = "age, though a cursor is behind it"
+		case p.MaxAge > 0 && age > p.MaxAge && !l.held(t, oldest.usage.Last):
+			why = "age"
+		default:
+			return nil
+		}
+		err := l.store.Commit(&store.EventsRemoved{Tenant: t, Bucket: oldest.bucket, Usage: oldest.usage})
+		if err != nil {
+			return err
+		}
+		l.index.remove(t, oldest)
+		if l.cfg.Hooks.Removed != nil {
+			l.cfg.Hooks.Removed(t, oldest.usage.Count, why)
+		}
+	}
+}
+
+// held reports whether a cursor of the tenant still has to pass an offset.
+func (l *Log) held(t hark.TenantID, last hark.Offset) bool {
+	hold := l.hold.Load()
+	if hold == nil {
+		return false
+	}
+	slowest, ok := (*hold)(t)
+	return ok && slowest < last
+}
+
+func (l *Log) forgetKeys(t hark.TenantID, now time.Time) error {
+	// The longest window is that of sources, 72 h; keys cost little.
+	before := windowOf(now.Add(-72*time.Hour)) - 1
+	if !l.index.forgetWindows(t, before) {
+		return nil
+	}
+	return l.store.Commit(&store.IdempotencyForgotten{Tenant: t, Before: before})
+}
+
+// retainDeliveries drops delivery rows by age and size. Buckets with neither
+// events nor rows are forgotten.
+func (l *Log) retainDeliveries(now time.Time) error {
+	type held struct {
+		bucket store.Bucket
+		bytes  uint64
+	}
+	rows := map[hark.TenantID][]held{}
+	total := map[hark.TenantID]uint64{}
+	err := l.store.DeliveryUsages(func(t hark.TenantID, b store.Bucket, u store.Usage) {
+		rows[t] = append(rows[t], held{b, u.Bytes})
+		total[t] += u.Bytes
+	})
+	if err != nil {
+		return err
+	}
+	needed := map[store.Bucket]bool{}
+	for t, hs := range rows {
+		p := l.cfg.Policy(t)
+		for _, h := range hs {
+			end, newest := l.index.bucketEnd(h.bucket)
+			old := p.DeliveryAge > 0 && now.Sub(end) > p.DeliveryAge
+			large := p.DeliveryBytes > 0 && total[t] > p.DeliveryBytes
+			if newest || !old && !large || l.index.holds(t, h.bucket) {
+				needed[h.bucket] = true
+				continue
+			}
+			if err := l.store.Commit(&store.DeliveriesRemoved{Tenant: t, Bucket: h.bucket}); err != nil {
+				return err
+			}
+			total[t] -= min(total[t], h.bytes)
+		}
+	}
+	for _, b := range l.index.forget(needed) {
+		if err := l.store.Commit(&store.BucketForgotten{Bucket: b}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// all returns every tenant that holds or held anything.
+func (x *index) all() []hark.TenantID {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ts := make([]hark.TenantID, 0, len(x.tenants))
+	for t := range x.tenants {
+		ts = append(ts, t)
+	}
+	slices.Sort(ts)
+	return ts
+}
+
+// oldest returns a tenant's oldest bucket, unless that is the newest of the log.
+func (x *index) oldest(t hark.TenantID) (bucketUsage, store.Usage, bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	h := x.tenants[t]
+	if h == nil || len(h.buckets) == 0 || h.buckets[0].bucket == x.buckets[len(x.buckets)-1].Bucket {
+		return bucketUsage{}, store.Usage{}, false
+	}
+	return h.buckets[0], h.total, true
+}
+
+func (x *index) remove(t hark.TenantID, b bucketUsage) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	h := x.tenants[t]
+	h.buckets = slices.Clone(h.buckets[1:])
+	h.total.Count -= b.usage.Count
+	h.total.Bytes -= b.usage.Bytes
+	h.lost = max(h.lost, b.usage.Last)
+}
+
+func (x *index) forgetWindows(t hark.TenantID, before uint32) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	h := x.tenants[t]
+	n := len(h.windows)
+	h.windows = slices.DeleteFunc(h.windows, func(w uint32) bool { return w < before })
+	return len(h.windows) < n
+}
+
+// bucketEnd returns when a bucket ended, and whether it is the newest.
+func (x *index) bucketEnd(b store.Bucket) (end time.Time, newest bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for i := range x.buckets {
+		if x.buckets[i].Bucket == b && i+1 < len(x.buckets) {
+			return time.UnixMilli(x.buckets[i+1].Start), false
+		}
+	}
+	return time.Time{}, true
+}
+
+// holds reports whether a tenant has events in a bucket.
+func (x *index) holds(t hark.TenantID, b store.Bucket) bool {
+	u, ok := x.nextHeld(t, b)
+	return ok && u.bucket == b
+}
+
+// forget drops buckets, oldest first, up to the first that holds events or is needed.
+func (x *index) forget(needed map[store.Bucket]bool) []store.Bucket {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, h := range x.tenants {
+		for _, u := range h.buckets {
+			needed[u.bucket] = true
+		}
+	}
+	var gone []store.Bucket
+	for len(x.buckets) > 1 && !needed[x.buckets[0].Bucket] {
+		gone = append(gone, x.buckets[0].Bucket)
+		x.buckets = slices.Clone(x.buckets[1:])
+	}
+	return gone
+}
