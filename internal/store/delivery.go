@@ -12,7 +12,8 @@ import (
 // DeliveryRow is what is kept of one event for one destination. Its value on disk:
 //
 //	version 1, state 1, then varints: run, attempts, next, token, received,
-//	topic (length + bytes), 0 or 1, [first attempt]
+//	topic (length + bytes), 0 or 1, [first attempt], and while it is not
+//	finished: tried, lane, key hash, size
 type DeliveryRow struct {
 	State    hark.State
 	Run      int
@@ -26,6 +27,15 @@ type DeliveryRow struct {
 	Received int64
 	// First is the first attempt of all, inline, so that a delivery that succeeds at once is one row.
 	First hark.Attempt
+
+	// What package deliver must find again after a restart; kept only while State is not a finished one.
+
+	// Tried counts the attempts of this run, Lane says what started it.
+	Tried int
+	Lane  uint8
+	// Key is the hash of the event's ordering key, Size the event's logical size.
+	Key  uint64
+	Size int32
 }
 
 const rowVersion = 1
@@ -40,9 +50,17 @@ func (r *DeliveryRow) encode() []byte {
 	b = binary.AppendVarint(b, r.Received)
 	b = appendBytes(b, r.Topic)
 	if r.First.Number == 0 {
-		return append(b, 0)
+		b = append(b, 0)
+	} else {
+		b = appendAttempt(append(b, 1), &r.First)
 	}
-	return appendAttempt(append(b, 1), &r.First)
+	if r.State.Finished() {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(r.Tried))
+	b = append(b, r.Lane)
+	b = binary.BigEndian.AppendUint64(b, r.Key)
+	return binary.AppendUvarint(b, uint64(r.Size))
 }
 
 func decodeRow(v []byte) (DeliveryRow, error) {
@@ -54,6 +72,9 @@ func decodeRow(v []byte) (DeliveryRow, error) {
 		Next: r.varint(), Token: r.uvarint(), Received: r.varint(), Topic: string(r.bytes())}
 	if r.u8() == 1 {
 		row.First = r.attempt()
+	}
+	if !row.State.Finished() {
+		row.Tried, row.Lane, row.Key, row.Size = int(r.uvarint()), r.u8(), r.u64(), int32(r.uvarint())
 	}
 	if r.bad {
 		return DeliveryRow{}, fmt.Errorf("delivery row cut short: %w", errCorrupt)
@@ -202,6 +223,34 @@ func (r *FilteredCounted) apply(b *pebble.Batch) {
 	set(b, destinationKey(tableFiltered, r.Tenant, r.Destination), key(nil).u64(r.Count))
 }
 
+// HealthSaved keeps what must outlive a restart about a destination that fails:
+// since when, and what its owner was told. A zero FailingSince removes it.
+type HealthSaved struct {
+	Tenant      hark.TenantID
+	Destination hark.DestinationID
+	Health      HealthRow
+}
+
+// HealthRow is the value of [HealthSaved]; times are Unix ms.
+type HealthRow struct {
+	FailingSince, WarnedAt int64
+	Warned                 uint8
+	Told                   bool
+}
+
+func (r *HealthSaved) apply(b *pebble.Batch) {
+	k := destinationKey(tableHealth, r.Tenant, r.Destination)
+	if r.Health.FailingSince == 0 {
+		must(b.Delete(k, nil))
+		return
+	}
+	told := byte(0)
+	if r.Health.Told {
+		told = 1
+	}
+	set(b, k, key(nil).u64(uint64(r.Health.FailingSince)).u64(uint64(r.Health.WarnedAt)).u8(r.Health.Warned).u8(told))
+}
+
 // PositionsErased forgets cursor, replay, gaps and counts of a destination that was
 // deleted. Its delivery rows stay until retention takes their bucket.
 type PositionsErased struct {
@@ -210,7 +259,7 @@ type PositionsErased struct {
 }
 
 func (r *PositionsErased) apply(b *pebble.Batch) {
-	for _, table := range []byte{tableCursor, tableReplay, tableFiltered} {
+	for _, table := range []byte{tableCursor, tableReplay, tableFiltered, tableHealth} {
 		must(b.Delete(destinationKey(table, r.Tenant, r.Destination), nil))
 	}
 	gaps := destinationKey(tableGap, r.Tenant, r.Destination)

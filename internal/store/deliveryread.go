@@ -31,6 +31,13 @@ func (s *Store) FilteredCounts(fn func(t hark.TenantID, d hark.DestinationID, n 
 	return s.eachDestination(tableFiltered, func(t hark.TenantID, d hark.DestinationID, v *reader) { fn(t, d, v.u64()) })
 }
 
+// Healths calls fn for every destination that is failing.
+func (s *Store) Healths(fn func(t hark.TenantID, d hark.DestinationID, h HealthRow)) error {
+	return s.eachDestination(tableHealth, func(t hark.TenantID, d hark.DestinationID, v *reader) {
+		fn(t, d, HealthRow{FailingSince: int64(v.u64()), WarnedAt: int64(v.u64()), Warned: v.u8(), Told: v.u8() == 1})
+	})
+}
+
 func (s *Store) eachDestination(table byte, fn func(hark.TenantID, hark.DestinationID, *reader)) error {
 	prefix := newKey(table)
 	return s.scanAll(prefix, prefix.after(), func(k, v []byte) bool {

@@ -34,6 +34,7 @@
 //	41 replay       tenant 4, destination 8             → from, to, position 8 each
 //	42 gap          tenant 4, destination 8, to 8       → from, to, at 8 each
 //	43 filtered     tenant 4, destination 8             → count 8
+//	44 health       tenant 4, destination 8             → failing since 8, warned at 8, warned 1, told 1
 //
 // # What may be lost
 //

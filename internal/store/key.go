@@ -28,6 +28,7 @@ const (
 	tableReplay      = 0x41
 	tableGap         = 0x42
 	tableFiltered    = 0x43
+	tableHealth      = 0x44
 )
 
 // key builds keys without reflection; each method appends big endian.
