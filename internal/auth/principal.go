@@ -1,0 +1,105 @@
+package auth
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/registry"
+)
+
+// Principal is who is calling, and what they may. The zero Principal may nothing.
+type Principal struct {
+	// Tenant is the one it acts for.
+	Tenant hark.TenantID
+	// Key is the API key it came with; zero for hark dev and for tokens.
+	Key hark.KeyID
+	// Name is for logs: the key's id, "dev", or a token's subject.
+	Name   string
+	Scopes registry.Scopes
+	// Publish and Subscribe narrow where those scopes reach; empty for everywhere.
+	Publish, Subscribe []hark.Pattern
+	// Expires is when its credential ends; zero for never. Streams end then.
+	Expires time.Time
+
+	hash [32]byte // of the key
+}
+
+// Require tells whether p has a scope.
+func (p *Principal) Require(want registry.Scopes) error {
+	if p.Scopes.Has(want) {
+		return nil
+	}
+	return forbidden("missing-scope", fmt.Sprintf("this needs a key with the scope %q; yours has %q", want.String(), p.Scopes.String()))
+}
+
+// MayPublish tells whether p may publish to topic. That the reserved topics are for
+// nobody is the log's matter.
+func (p *Principal) MayPublish(topic string) error {
+	if err := p.Require(registry.ScopePublish); err != nil {
+		return err
+	}
+	if p.everywhere(p.Publish) || hark.MatchAny(p.Publish, topic) {
+		return nil
+	}
+	return topicForbidden("publish to", topic, p.Publish)
+}
+
+// MayRead tells whether p may see an event of topic.
+func (p *Principal) MayRead(topic string) error {
+	if err := p.Require(registry.ScopeSubscribe); err != nil {
+		return err
+	}
+	if p.everywhere(p.Subscribe) || hark.MatchAny(p.Subscribe, topic) {
+		return nil
+	}
+	return topicForbidden("read", topic, p.Subscribe)
+}
+
+// MaySubscribe tells whether p may see every topic that asked match.
+func (p *Principal) MaySubscribe(asked []hark.Pattern) error {
+	if err := p.Require(registry.ScopeSubscribe); err != nil {
+		return err
+	}
+	return p.covers(asked)
+}
+
+// MayRoute tells whether p may make or change a destination with these topics:
+// whoever chooses where events go sees them.
+func (p *Principal) MayRoute(asked []hark.Pattern) error {
+	if err := p.Require(registry.ScopeManage); err != nil {
+		return err
+	}
+	return p.covers(asked)
+}
+
+func (p *Principal) covers(asked []hark.Pattern) error {
+	if p.everywhere(p.Subscribe) {
+		return nil
+	}
+next:
+	for _, q := range asked {
+		for _, own := range p.Subscribe {
+			if own.Covers(q) {
+				continue next
+			}
+		}
+		return topicForbidden("subscribe to", string(q), p.Subscribe)
+	}
+	return nil
+}
+
+func (p *Principal) everywhere(ps []hark.Pattern) bool {
+	return len(ps) == 0 || p.Scopes&registry.ScopeAdmin != 0
+}
+
+func topicForbidden(verb, topic string, own []hark.Pattern) error {
+	if len(own) > 8 {
+		own = own[:8:8]
+	}
+	if len(topic) > 64 {
+		topic = topic[:64] + "…"
+	}
+	return &hark.Error{Kind: hark.Forbidden, Code: "topic-forbidden", Field: "topic",
+		Msg: fmt.Sprintf("your key may not %s %q; it reaches %q", verb, topic, own)}
+}
