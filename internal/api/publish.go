@@ -1,0 +1,320 @@
+package api
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/eventlog"
+)
+
+// AttributePrefix begins the request headers that become attributes of a raw publish.
+const AttributePrefix = "Hark-Attribute-"
+
+// Publish answers POST /v1/events: one event, an array, or NDJSON; the last two
+// are atomic batches.
+func (a *API) Publish(w http.ResponseWriter, r *http.Request) error {
+	if err := knownQuery(r.URL.Query()); err != nil {
+		return err
+	}
+	body, err := readBody(w, r, hark.MaxBatchBytes*3/2)
+	if err != nil {
+		return err
+	}
+	events, batch, err := parsePublish(r.Header.Get("Content-Type"), body)
+	if err != nil {
+		return err
+	}
+	return a.append(w, r, events, batch, body)
+}
+
+// PublishTopic answers POST /v1/topics/{topic}: the raw body is the data.
+func (a *API) PublishTopic(w http.ResponseWriter, r *http.Request) error {
+	limit := int64(a.MaxEvent)
+	body, err := readBody(w, r, limit)
+	if err != nil {
+		return err
+	}
+	e := hark.Event{Topic: r.PathValue("topic"), Data: body, ContentType: r.Header.Get("Content-Type"), Key: r.Header.Get("Hark-Key")}
+	if e.ContentType == "" {
+		e.ContentType = "application/octet-stream"
+	}
+	if text := r.Header.Get("Hark-Time"); text != "" {
+		if e.Time, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			return hark.Invalidf("Hark-Time", "must be a time like 2026-01-31T15:04:05Z")
+		}
+	}
+	for name, values := range r.Header {
+		if rest, ok := strings.CutPrefix(name, AttributePrefix); ok && rest != "" {
+			if e.Attributes == nil {
+				e.Attributes = map[string]string{}
+			}
+			e.Attributes[strings.ToLower(rest)] = strings.Join(values, ", ")
+		}
+	}
+	return a.append(w, r, []hark.Event{e}, false, body)
+}
+
+// append checks who may publish what, appends, and answers with the ids.
+func (a *API) append(w http.ResponseWriter, r *http.Request, events []hark.Event, batch bool, body []byte) error {
+	caller := callerOf(r.Context())
+	for i := range events {
+		topic := events[i].Topic
+		if hark.IsReserved(topic) {
+			return inBatch(batch, i, &hark.Error{Kind: hark.Forbidden, Code: "reserved-topic", Field: "topic",
+				Msg: `topics that begin with "hark." are Hark's own; choose another name`})
+		}
+		if err := hark.CheckTopic(topic); err != nil {
+			return inBatch(batch, i, err)
+		}
+		if err := caller.MayPublish(topic); err != nil {
+			return inBatch(batch, i, err)
+		}
+	}
+	idem, err := idempotencyOf(r, body)
+	if err != nil {
+		return err
+	}
+	done, err := a.Log.Append(r.Context(), caller.TenantID(), events, idem)
+	if err != nil {
+		return err
+	}
+	status := http.StatusCreated
+	if done.Duplicate {
+		status = http.StatusOK
+	}
+	h := w.Header()
+	h["Content-Type"] = jsonContentType
+	answer := appendIDs(make([]byte, 0, 64+32*done.Count), done, batch)
+	h["Content-Length"] = []string{strconv.Itoa(len(answer))}
+	w.WriteHeader(status)
+	_, err = w.Write(answer)
+	return ignoreWrite(err)
+}
+
+var jsonContentType = []string{"application/json"}
+
+func inBatch(batch bool, i int, err error) error {
+	if batch {
+		return fmt.Errorf("event %d of the batch: %w", i, err)
+	}
+	return err
+}
+
+func appendIDs(b []byte, done eventlog.Appended, batch bool) []byte {
+	if batch {
+		b = append(b, `{"ids":[`...)
+		for i := range done.Count {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(append(append(b, '"'), done.ID(i).String()...), '"')
+		}
+		b = append(b, ']')
+	} else {
+		b = append(b, `{"id":"`...)
+		b = append(append(b, done.First.String()...), '"')
+	}
+	if done.Duplicate {
+		b = append(b, `,"duplicate":true`...)
+	}
+	return append(b, '}', '\n')
+}
+
+// idempotencyOf reads the key and what the request is: path, content type and body.
+func idempotencyOf(r *http.Request, body []byte) (eventlog.Idempotency, error) {
+	key := r.Header.Get("Idempotency-Key")
+	if key == "" {
+		if len(r.Header.Values("Idempotency-Key")) > 0 {
+			return eventlog.Idempotency{}, hark.Invalidf("Idempotency-Key", "must not be empty")
+		}
+		return eventlog.Idempotency{}, nil
+	}
+	h := sha256.New()
+	io.WriteString(h, r.URL.Path+"\x00"+r.Header.Get("Content-Type")+"\x00"+r.Header.Get("Hark-Key")+"\x00")
+	h.Write(body)
+	idem := eventlog.Idempotency{Scope: "api", Key: key}
+	h.Sum(idem.Body[:0])
+	return idem, nil
+}
+
+// publishJSON is an event as a publisher writes it.
+type publishJSON struct {
+	Topic       string            `json:"topic"`
+	Data        json.RawMessage   `json:"data"`
+	DataBase64  *string           `json:"data_base64"`
+	Key         string            `json:"key"`
+	ContentType string            `json:"content_type"`
+	Attributes  map[string]string `json:"attributes"`
+	Time        time.Time         `json:"time"`
+}
+
+// parsePublish reads a body of POST /v1/events. batch tells that it was an array or NDJSON.
+func parsePublish(contentType string, body []byte) (events []hark.Event, batch bool, err error) {
+	mediaType := "application/json"
+	if contentType != "" && contentType != mediaType {
+		if mediaType, _, err = mime.ParseMediaType(contentType); err != nil {
+			return nil, false, &hark.Error{Kind: hark.Unsupported, Code: "content-type", Field: "Content-Type", Msg: "not a media type"}
+		}
+	}
+	switch mediaType {
+	case "application/json", "application/x-www-form-urlencoded": // what curl -d says when it is told nothing
+		body = bytes.TrimLeft(body, " \t\r\n")
+		if len(body) > 0 && body[0] == '[' {
+			events, err = parseArray(body)
+			return events, true, err
+		}
+		e, err := parseOne(body)
+		return []hark.Event{e}, false, err
+	case "application/x-ndjson", "application/ndjson", "application/jsonl":
+		events, err = parseLines(body)
+		return events, true, err
+	}
+	return nil, false, &hark.Error{Kind: hark.Unsupported, Code: "content-type", Field: "Content-Type",
+		Msg: "send application/json (an event or an array) or application/x-ndjson; for any other type POST it to /v1/topics/{topic}"}
+}
+
+func parseOne(body []byte) (hark.Event, error) {
+	var p publishJSON
+	if err := decodeStrict(body, &p); err != nil {
+		return hark.Event{}, err
+	}
+	return p.event()
+}
+
+func parseArray(body []byte) ([]hark.Event, error) {
+	var ps []json.RawMessage
+	if err := decodeStrict(body, &ps); err != nil {
+		return nil, err
+	}
+	return parseEach(ps)
+}
+
+func parseLines(body []byte) ([]hark.Event, error) {
+	var ps []json.RawMessage
+	for line := range bytes.Lines(body) {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			ps = append(ps, line)
+		}
+		if len(ps) > hark.MaxBatchEvents {
+			break
+		}
+	}
+	return parseEach(ps)
+}
+
+func parseEach(ps []json.RawMessage) ([]hark.Event, error) {
+	if len(ps) == 0 || len(ps) > hark.MaxBatchEvents {
+		return nil, &hark.Error{Kind: hark.TooLarge, Code: "batch-size",
+			Msg: fmt.Sprintf("a batch holds 1 to %d events; send the rest in another request", hark.MaxBatchEvents)}
+	}
+	events := make([]hark.Event, len(ps))
+	for i, p := range ps {
+		e, err := parseOne(p)
+		if err != nil {
+			return nil, inBatch(true, i, err)
+		}
+		events[i] = e
+	}
+	return events, nil
+}
+
+// event decides what the data bytes are: JSON as it was written, text, or base64.
+func (p *publishJSON) event() (hark.Event, error) {
+	e := hark.Event{Topic: p.Topic, Key: p.Key, ContentType: p.ContentType, Attributes: p.Attributes, Time: p.Time}
+	switch {
+	case p.Topic == "":
+		return e, hark.Invalidf("topic", `is required, such as "orders.paid"`)
+	case p.Data != nil && p.DataBase64 != nil:
+		return e, hark.Invalidf("data_base64", "give either data or data_base64, not both")
+	case p.DataBase64 != nil:
+		data, err := base64.StdEncoding.DecodeString(*p.DataBase64)
+		if err != nil {
+			return e, hark.Invalidf("data_base64", "is not standard base64 with padding")
+		}
+		e.Data = data
+		if e.ContentType == "" {
+			e.ContentType = "application/octet-stream"
+		}
+	case p.Data == nil:
+		e.Data = []byte{}
+	case e.ContentType == "" || hark.IsJSON(e.ContentType):
+		e.Data = p.Data
+	default:
+		var text string
+		if json.Unmarshal(p.Data, &text) != nil {
+			return e, hark.Invalidf("data", "must be a JSON string when content_type is not JSON; send bytes as data_base64")
+		}
+		e.Data = []byte(text)
+	}
+	if e.ContentType == "" {
+		e.ContentType = "application/json"
+	}
+	return e, nil
+}
+
+// decodeStrict reads exactly one JSON value and refuses unknown fields.
+func decodeStrict(body []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if len(bytes.TrimSpace(body[d.InputOffset():])) > 0 {
+			return badJSON("there is more after the JSON value; for several events send an array or application/x-ndjson")
+		}
+		return nil
+	}
+	if he, ok := errors.AsType[*hark.Error](err); ok {
+		return he
+	}
+	if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return &hark.Error{Kind: hark.Mismatch, Code: "invalid", Field: typed.Field, Msg: "must be a " + typeWord(typed.Type.String()) + ", not a JSON " + typed.Value}
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return badJSON(fmt.Sprintf("%s at byte %d", strings.TrimPrefix(syntax.Error(), "json: "), syntax.Offset))
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return badJSON("it ends too early")
+	}
+	if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return hark.Invalidf(strings.Trim(field, `"`), "unknown field")
+	}
+	return badJSON(strings.TrimPrefix(err.Error(), "json: "))
+}
+
+func badJSON(why string) error {
+	return &hark.Error{Kind: hark.Invalid, Code: "bad-json", Msg: "the body is not the JSON that is expected: " + why}
+}
+
+func typeWord(goType string) string {
+	switch {
+	case strings.HasPrefix(goType, "map"), strings.Contains(goType, "JSON"):
+		return "JSON object"
+	case strings.HasPrefix(goType, "[]"):
+		return "JSON array"
+	case strings.Contains(goType, "Time"):
+		return "time like 2026-01-31T15:04:05Z"
+	case strings.Contains(goType, "int"), strings.Contains(goType, "float"):
+		return "number"
+	}
+	return goType
+}
+
+func formatBytes(n int64) string { return strconv.FormatInt(n, 10) + " bytes" }
+
+func joinWords(words []string) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
+}

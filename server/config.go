@@ -1,0 +1,135 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Config is everything that can be set. The same struct is read from flags,
+// from HARK_* environment variables and from a YAML file, in that order of
+// precedence; the tags name them. The zero value of a field means its default.
+type Config struct {
+	Addr      string `help:"Address to listen on." placeholder:"HOST:PORT" env:"HARK_ADDR" yaml:"addr"`
+	Data      string `help:"Data folder." placeholder:"DIR" env:"HARK_DATA" yaml:"data" type:"path"`
+	PublicURL string `help:"URL under which users reach this server, for links." placeholder:"URL" env:"HARK_PUBLIC_URL" yaml:"public_url"`
+
+	TLSCert string `help:"Certificate file (PEM, with its chain); reloaded when it changes." env:"HARK_TLS_CERT" yaml:"tls_cert" type:"path"`
+	TLSKey  string `help:"Key file of the certificate." env:"HARK_TLS_KEY" yaml:"tls_key" type:"path"`
+
+	AllowCIDR     []string `help:"Private networks that destinations may reach, such as 10.1.0.0/16." placeholder:"CIDR" env:"HARK_ALLOW_CIDR" yaml:"allow_cidr"`
+	DenyCIDR      []string `help:"Networks that destinations may never reach." placeholder:"CIDR" env:"HARK_DENY_CIDR" yaml:"deny_cidr"`
+	OutboundProxy string   `help:"Proxy for everything that Hark sends." placeholder:"URL" env:"HARK_OUTBOUND_PROXY" yaml:"outbound_proxy"`
+	SourceIP      string   `help:"Local address that Hark sends from." placeholder:"IP" env:"HARK_SOURCE_IP" yaml:"source_ip"`
+	OutboundCA    string   `help:"File with further root certificates to trust when sending." env:"HARK_OUTBOUND_CA" yaml:"outbound_ca" type:"path"`
+
+	MaxEvent      int           `help:"Largest event in bytes (1048576)." env:"HARK_MAX_EVENT" yaml:"max_event"`
+	RetainAge     time.Duration `help:"How long events are kept (168h)." env:"HARK_RETAIN_AGE" yaml:"retain_age"`
+	RetainBytes   int64         `help:"How many bytes of events a tenant keeps (10 GiB)." env:"HARK_RETAIN_BYTES" yaml:"retain_bytes"`
+	DeliveryAge   time.Duration `help:"How long deliveries and attempts are kept (720h)." env:"HARK_DELIVERY_AGE" yaml:"delivery_age"`
+	DeliveryBytes int64         `help:"How many bytes of deliveries a tenant keeps (5 GiB)." env:"HARK_DELIVERY_BYTES" yaml:"delivery_bytes"`
+	MaxHold       time.Duration `help:"How long retention waits for the slowest cursor (72h)." env:"HARK_MAX_HOLD" yaml:"max_hold"`
+	DiskFloor     int64         `help:"Free bytes below which publishing is refused (the larger of 1 GiB and 5 percent; negative for none)." env:"HARK_DISK_FLOOR" yaml:"disk_floor"`
+
+	MaxInFlight int           `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
+	KeyRate     float64       `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
+	StopTimeout time.Duration `help:"How long a stop waits for deliveries under way (15s)." env:"HARK_STOP_TIMEOUT" yaml:"stop_timeout"`
+
+	LogLevel  string `help:"debug, info, warn or error (info)." env:"HARK_LOG_LEVEL" yaml:"log_level"`
+	LogFormat string `help:"text or json (text on a terminal, else json)." env:"HARK_LOG_FORMAT" yaml:"log_format"`
+
+	Store StoreConfig `embed:"" prefix:"store-" yaml:"store"`
+
+	// Dev needs no key, listens on loopback only and lets destinations be on loopback.
+	Dev bool `kong:"-" yaml:"-"`
+}
+
+// StoreConfig tunes the disk side. Its defaults are measured; tests make everything small.
+type StoreConfig struct {
+	Memtable    int64         `help:"Memtable size in bytes (33554432)." env:"HARK_STORE_MEMTABLE" yaml:"memtable" hidden:""`
+	Cache       int64         `help:"Block cache in bytes (33554432)." env:"HARK_STORE_CACHE" yaml:"cache" hidden:""`
+	Tail        int           `help:"Bytes of the newest events kept in memory (33554432)." env:"HARK_STORE_TAIL" yaml:"tail" hidden:""`
+	BucketBytes int64         `help:"Bytes after which retention's next bucket begins (268435456)." env:"HARK_STORE_BUCKET_BYTES" yaml:"bucket_bytes" hidden:""`
+	BucketAge   time.Duration `help:"Age after which retention's next bucket begins (1h)." env:"HARK_STORE_BUCKET_AGE" yaml:"bucket_age" hidden:""`
+	RetainEvery time.Duration `help:"Pause between rounds of retention (10s)." env:"HARK_STORE_RETAIN_EVERY" yaml:"retain_every" hidden:""`
+}
+
+// withDefaults fills in defaults and reports every fault at once.
+func (c Config) withDefaults() (Config, error) {
+	def(&c.Addr, "127.0.0.1:8080")
+	def(&c.Data, "hark-data")
+	def(&c.RetainAge, 7*24*time.Hour)
+	def(&c.RetainBytes, 10<<30)
+	def(&c.DeliveryAge, 30*24*time.Hour)
+	def(&c.DeliveryBytes, 5<<30)
+	def(&c.MaxInFlight, 8000)
+	def(&c.KeyRate, 5000)
+	def(&c.StopTimeout, 15*time.Second)
+	def(&c.LogLevel, "info")
+	var errs []error
+	fault := func(setting, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--%s: %s", setting, fmt.Sprintf(format, args...)))
+	}
+	host, _, err := net.SplitHostPort(c.Addr)
+	if err != nil {
+		fault("addr", "%q is not HOST:PORT; try 127.0.0.1:8080, or :8080 for every interface", c.Addr)
+	} else if ip, err := netip.ParseAddr(host); c.Dev && host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		fault("addr", "dev needs no key, so it listens on loopback only, not on %q; use hark serve", c.Addr)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		fault("tls-cert", "a certificate and its key go together: set --tls-cert and --tls-key")
+	}
+	for setting, list := range map[string][]string{"allow-cidr": c.AllowCIDR, "deny-cidr": c.DenyCIDR} {
+		if _, err := parsePrefixes(list); err != nil {
+			fault(setting, "%v", err)
+		}
+	}
+	for setting, text := range map[string]string{"outbound-proxy": c.OutboundProxy, "public-url": c.PublicURL} {
+		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "http")) {
+			fault(setting, "%q is not an http or https URL", text)
+		}
+	}
+	if _, err := netip.ParseAddr(c.SourceIP); c.SourceIP != "" && err != nil {
+		fault("source-ip", "%q is not an IP address", c.SourceIP)
+	}
+	if c.MaxEvent < 0 || c.MaxEvent > 8<<20 {
+		fault("max-event", "must be between 1 and 8388608 bytes")
+	}
+	if c.MaxInFlight < 1 {
+		fault("max-in-flight", "must be at least 1")
+	}
+	if err := new(logLevel).UnmarshalText([]byte(c.LogLevel)); err != nil {
+		fault("log-level", "%q is not debug, info, warn or error", c.LogLevel)
+	}
+	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
+		fault("log-format", "%q is not text or json", c.LogFormat)
+	}
+	return c, errors.Join(errs...)
+}
+
+func def[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+func parsePrefixes(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			ip, ipErr := netip.ParseAddr(s)
+			if ipErr != nil {
+				return nil, fmt.Errorf("%q is not a network; write it like 10.1.0.0/16 or 192.0.2.7", s)
+			}
+			p = netip.PrefixFrom(ip, ip.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
