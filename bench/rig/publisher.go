@@ -1,0 +1,372 @@
+package rig
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Load is what a publisher does until it is told to stop.
+type Load struct {
+	Counters string `json:"counters"`
+	// Addr is the server's host:port.
+	Addr   string `json:"addr"`
+	Key    string `json:"key,omitempty"`
+	Tenant string `json:"tenant,omitempty"`
+	// Bare sends only the data, to /{topic number}: the bare program parses nothing.
+	Bare bool `json:"bare,omitempty"`
+	// Topics are {Prefix}.0 … {Prefix}.{Topics-1}, in turn.
+	Prefix string `json:"prefix"`
+	Topics int    `json:"topics"`
+	// Size is the data's, in bytes.
+	Size int `json:"size"`
+	// Batch is events per request; 1 sends an object, more an array.
+	Batch int `json:"batch"`
+	Conns int `json:"conns"`
+	// Rate is in requests per second over all connections; 0 for as fast as answers come.
+	Rate float64 `json:"rate,omitempty"`
+	// Window holds back while more than so many events are acknowledged and not
+	// yet delivered FanOut times each; 0 for never.
+	Window int `json:"window,omitempty"`
+	FanOut int `json:"fan_out,omitempty"`
+}
+
+// LoadReport is what a publisher did.
+type LoadReport struct {
+	// Acked are events acknowledged in all, Marked those since the mark.
+	Acked  uint64 `json:"acked"`
+	Marked uint64 `json:"marked"`
+	// Latency is from a request's time to its answer, since the mark.
+	Latency *Hist `json:"latency"`
+	// Refused are requests without a 2xx; Example is one of them.
+	Refused uint64 `json:"refused"`
+	Example string `json:"example,omitempty"`
+	// Held is the share of the time since the mark that connections spent held back.
+	Held float64 `json:"held"`
+	CPU  float64 `json:"cpu"`
+}
+
+type publisher struct {
+	load     Load
+	counters *Counters
+	stop     chan struct{}
+	due      chan time.Time // at a fixed rate: the moments to publish at
+	number   atomic.Int64
+
+	acked, markedAt atomic.Uint64
+	refused         atomic.Uint64
+	held            atomic.Int64 // nanoseconds
+	latency         Hist
+
+	mu      sync.Mutex // guards below
+	marked  time.Time
+	example string
+}
+
+func publisherRole(c *control) error {
+	p := &publisher{stop: make(chan struct{}), marked: time.Now()}
+	if err := c.read(&p.load); err != nil {
+		return err
+	}
+	counters, err := OpenCounters(p.load.Counters)
+	if err != nil {
+		return err
+	}
+	p.counters = counters
+	var wg sync.WaitGroup
+	if p.load.Rate > 0 {
+		p.due = make(chan time.Time, 1<<16)
+		wg.Go(p.pace)
+	}
+	for range p.load.Conns {
+		wg.Go(p.run)
+	}
+	for {
+		var do string
+		if err := c.read(&do); err != nil {
+			return nil
+		}
+		switch do {
+		case "mark":
+			p.mark()
+		case "stop":
+			close(p.stop)
+			wg.Wait()
+		}
+		if err := c.write(p.report()); err != nil || do == "stop" {
+			return err
+		}
+	}
+}
+
+func (p *publisher) mark() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.marked = time.Now()
+	p.markedAt.Store(p.acked.Load())
+	p.held.Store(0)
+	p.latency.Reset()
+}
+
+func (p *publisher) report() LoadReport {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	acked := p.acked.Load()
+	return LoadReport{
+		Acked: acked, Marked: acked - p.markedAt.Load(), Latency: &p.latency,
+		Refused: p.refused.Load(), Example: p.example, CPU: ownCPU(),
+		Held: time.Duration(p.held.Load()).Seconds() / time.Since(p.marked).Seconds() / float64(p.load.Conns),
+	}
+}
+
+func (p *publisher) stopped() bool {
+	select {
+	case <-p.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// pace tells when to publish. It sleeps in the kernel on a thread of its own: a
+// runtime timer may be a millisecond late, which is what is to be measured.
+func (p *publisher) pace() {
+	runtime.LockOSThread()
+	step := time.Duration(float64(time.Second) / p.load.Rate)
+	for next := time.Now().Add(step); !p.stopped(); next = next.Add(step) {
+		if wait := time.Until(next); wait > 0 {
+			spec := syscall.NsecToTimespec(int64(wait))
+			syscall.Nanosleep(&spec, nil)
+		}
+		select {
+		case p.due <- next:
+		default: // the server is seconds behind: the latencies already say so
+		}
+	}
+}
+
+// next waits for the moment of the next request.
+func (p *publisher) next() (at time.Time, ok bool) {
+	if p.due != nil {
+		select {
+		case at = <-p.due:
+			return at, true
+		case <-p.stop:
+			return at, false
+		}
+	}
+	start := time.Now()
+	for at = start; p.full(); at = time.Now() {
+		if p.stopped() {
+			return at, false
+		}
+		time.Sleep(500 * time.Microsecond)
+	}
+	p.held.Add(int64(at.Sub(start)))
+	return at, !p.stopped()
+}
+
+func (p *publisher) full() bool {
+	if p.load.Window == 0 {
+		return false
+	}
+	published := p.counters.Published.Load() * uint64(max(p.load.FanOut, 1))
+	return published > p.counters.Delivered.Load()+uint64(p.load.Window)
+}
+
+func (p *publisher) run() {
+	var conn net.Conn
+	var w *wire
+	req := newRequest(p.load)
+	for {
+		at, ok := p.next()
+		if !ok {
+			break
+		}
+		if conn == nil {
+			var err error
+			if conn, err = net.Dial("tcp", p.load.Addr); err != nil {
+				p.refuse(err.Error())
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+			w = newWire(conn)
+		}
+		if err := p.one(conn, w, req, at); err != nil {
+			p.refuse(err.Error())
+			conn.Close()
+			conn = nil
+		}
+	}
+	if conn != nil {
+		conn.Close()
+	}
+}
+
+func (p *publisher) one(conn net.Conn, w *wire, req *request, at time.Time) error {
+	first := p.number.Add(int64(p.load.Batch)) - int64(p.load.Batch)
+	if _, err := conn.Write(req.at(at, first)); err != nil {
+		return err
+	}
+	head, body, err := w.next()
+	if err != nil {
+		return err
+	}
+	if code := status(head); code/100 != 2 {
+		p.refuse(fmt.Sprintf("%d %s", code, body))
+		if code == 429 || code == 503 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		return nil
+	}
+	p.latency.Add(time.Since(at))
+	p.acked.Add(uint64(p.load.Batch))
+	p.counters.Published.Add(uint64(p.load.Batch))
+	return nil
+}
+
+func (p *publisher) refuse(why string) {
+	p.refused.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.example == "" {
+		p.example = why[:min(len(why), 300)]
+	}
+}
+
+// request is a request's bytes, in which only times and numbers change.
+type request struct {
+	text   []byte
+	topics int
+	events []eventSpots
+}
+
+// eventSpots are where an event's changing digits lie.
+type eventSpots struct{ topic, time, number []byte }
+
+const (
+	topicDigits  = 5
+	timeDigits   = 19
+	numberDigits = 12
+	dataHead     = `{"t":0000000000000000000,"n":"000000000000","pad":"`
+)
+
+// data returns an event's data of size bytes, and pads it with letters that do
+// not compress to nothing.
+func data(size int) []byte {
+	out := []byte(dataHead)
+	for i := len(out); i < size-2; i++ {
+		out = append(out, "abcdefghijklmnopqrstuvwxyz0123456789"[i*i%36])
+	}
+	return append(out, `"}`...)
+}
+
+func newRequest(l Load) *request {
+	var body bytes.Buffer
+	payload := data(l.Size)
+	if l.Batch > 1 {
+		body.WriteByte('[')
+	}
+	for i := range l.Batch {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		if l.Bare {
+			body.Write(payload)
+		} else {
+			fmt.Fprintf(&body, `{"topic":"%s.00000","data":%s}`, l.Prefix, payload)
+		}
+	}
+	if l.Batch > 1 {
+		body.WriteByte(']')
+	}
+	path := "/v1/events"
+	if l.Bare {
+		path = "/00000"
+	}
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n",
+		path, l.Addr, body.Len())
+	if l.Key != "" {
+		fmt.Fprintf(&text, "Authorization: Bearer %s\r\n", l.Key)
+	}
+	if l.Tenant != "" {
+		fmt.Fprintf(&text, "Hark-Tenant: %s\r\n", l.Tenant)
+	}
+	text.WriteString("\r\n")
+	text.Write(body.Bytes())
+	return findSpots(text.Bytes(), l)
+}
+
+func findSpots(text []byte, l Load) *request {
+	r := &request{text: text, topics: l.Topics}
+	topicMark := []byte(`"topic":"` + l.Prefix + `.`)
+	if l.Bare {
+		topicMark = []byte("POST /")
+	}
+	rest := text
+	spot := func(mark []byte, n int) []byte {
+		i := bytes.Index(rest, mark) + len(mark)
+		out := rest[i : i+n]
+		rest = rest[i+n:]
+		return out
+	}
+	for range l.Batch {
+		r.events = append(r.events, eventSpots{
+			topic:  spot(topicMark, topicDigits),
+			time:   spot([]byte(`{"t":`), timeDigits),
+			number: spot([]byte(`"n":"`), numberDigits),
+		})
+	}
+	return r
+}
+
+// at returns the bytes for a request at a moment, whose events are numbered from first.
+func (r *request) at(at time.Time, first int64) []byte {
+	for i, e := range r.events {
+		n := first + int64(i)
+		putDigits(e.topic, n%int64(r.topics))
+		putDigits(e.time, at.UnixNano())
+		putDigits(e.number, n)
+	}
+	return r.text
+}
+
+// Publisher is a running publisher process.
+type Publisher struct{ *child }
+
+// StartPublisher starts one; it publishes at once.
+func StartPublisher(l Load) (*Publisher, error) {
+	c, err := startChild("publisher")
+	if err != nil {
+		return nil, err
+	}
+	if err := c.enc.Encode(l); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return &Publisher{c}, nil
+}
+
+// Mark begins a measurement.
+func (p *Publisher) Mark() (LoadReport, error) { return p.do("mark") }
+
+// Report tells what was done so far.
+func (p *Publisher) Report() (LoadReport, error) { return p.do("report") }
+
+// Stop ends the load, waits for the answers under way and ends the process.
+func (p *Publisher) Stop() (LoadReport, error) {
+	defer p.Close()
+	return p.do("stop")
+}
+
+func (p *Publisher) do(what string) (LoadReport, error) {
+	var r LoadReport
+	err := p.ask(what, &r)
+	return r, err
+}

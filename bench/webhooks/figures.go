@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/harkhq/hark/bench/rig"
+)
+
+// figures are all rows of the result, in the order of the table. Each has the
+// bar that the project promises.
+type figures struct {
+	single, singleLag, batch, batchLag rig.Figure
+	debt                               rig.Figure
+	cpuSaturated, cpuCalm              rig.Figure
+	calm, brisk                        rig.Figure
+	fanout, fanoutLag                  rig.Figure
+	rssStart, rssRest, rssIdle         rig.Figure
+}
+
+func newFigures(o options) *figures {
+	lag := rig.Bar{AtMost: 5}
+	return &figures{
+		single: rig.Figure{Name: "one event per request", Unit: "delivered/s", Bar: rig.Bar{RatioAtLeast: 0.6},
+			Note: "bound: publisher → bare net/http server → sink"},
+		singleLag: rig.Figure{Name: "  lag at the stop", Unit: "s", Bar: lag, Note: "until everything published had arrived"},
+		batch: rig.Figure{Name: "batches of 100", Unit: "delivered/s", Bar: rig.Bar{RatioAtLeast: 0.7},
+			Note: "bound: net/http client loop, same sink, signing, connections"},
+		batchLag: rig.Figure{Name: "  lag at the stop", Unit: "s", Bar: lag},
+		debt: rig.Figure{Name: "compaction debt, last half / half before", Unit: "×", Bar: rig.Bar{AtMost: 1.5},
+			Note: "of one event per request; over 16 MiB only"},
+		cpuSaturated: rig.Figure{Name: "processor at saturation", Unit: "s per 1000", Bar: rig.Bar{AtMost: 0.25}},
+		calm:         rig.Figure{Name: "end to end p99 at 200/s", Unit: "ms", Bar: rig.Bar{AtMost: 3, RatioAtMost: 2}},
+		cpuCalm:      rig.Figure{Name: "processor at 200/s", Unit: "s per 1000", Bar: rig.Bar{AtMost: 1}},
+		brisk:        rig.Figure{Name: "end to end p99 at 1000/s", Unit: "ms", Bar: rig.Bar{AtMost: 10, RatioAtMost: 2}},
+		fanout:       rig.Figure{Name: "fan-out of each event to 10", Unit: "deliveries/s", Bar: rig.Bar{AtLeast: 15000}},
+		fanoutLag:    rig.Figure{Name: "  lag at the stop", Unit: "s", Bar: lag},
+		rssStart:     rig.Figure{Name: "memory after the start", Unit: "MB", Bar: rig.Bar{AtMost: 60}},
+		rssRest:      rig.Figure{Name: fmt.Sprintf("memory after the bench and %v of rest", o.rest), Unit: "MB", Bar: rig.Bar{AtMost: 200}},
+		rssIdle: rig.Figure{Name: fmt.Sprintf("memory with %s idle destinations", rig.Number(float64(o.idle))), Unit: "MB",
+			Bar: rig.Bar{AtMost: 300}},
+	}
+}
+
+// rows returns those that the chosen parts measure.
+func (f *figures) rows(o options) []*rig.Figure {
+	byPart := map[string][]*rig.Figure{
+		"single":  {&f.single, &f.singleLag, &f.cpuSaturated, &f.debt},
+		"batch":   {&f.batch, &f.batchLag},
+		"latency": {&f.calm, &f.cpuCalm, &f.brisk},
+		"fanout":  {&f.fanout, &f.fanoutLag},
+		"idle":    {&f.rssIdle},
+		"rest":    {&f.rssStart, &f.rssRest},
+	}
+	var rows []*rig.Figure
+	for _, part := range parts {
+		if o.wants(part) {
+			rows = append(rows, byPart[part]...)
+		}
+	}
+	return rows
+}

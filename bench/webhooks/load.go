@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/harkhq/hark/bench/rig"
+	"github.com/harkhq/hark/e2e/testenv"
+)
+
+// measured is what one load gave.
+type measured struct {
+	rate    float64 // distinct deliveries per second
+	latency *rig.Hist
+	publish *rig.Hist
+	cpu     float64 // the server's, in seconds per 1000 delivered
+	conns   int64   // from the server to the sink, at the end
+	held    float64
+	lag     time.Duration
+	// debtGrowth is the compaction debt's mean over the last half of the
+	// measurement by that over the half before; none if the server tells none.
+	debtGrowth []float64
+}
+
+// lagLimit is how long everything published may take to arrive after the stop
+// before it counts as lost.
+const lagLimit = 30 * time.Second
+
+// load puts a load on the server, measures its steady part, stops it and waits
+// until everything acknowledged has arrived.
+func (b *bench) load(ctx context.Context, s *testenv.Server, l rig.Load, steady time.Duration) (measured, error) {
+	l.Addr, l.Key, l.Counters, l.Size = s.Setup.Addr, s.Key, b.counters, eventSize
+	if _, err := b.sink.Reset(); err != nil {
+		return measured{}, err
+	}
+	p, err := rig.StartPublisher(l)
+	if err != nil {
+		return measured{}, err
+	}
+	defer p.Close()
+	if err := sleep(ctx, b.warm); err != nil {
+		return measured{}, err
+	}
+	debt := newDebtWatch(s)
+	m, err := b.steadyState(ctx, p, steady, s.PID(), l.Prefix, debt.sample)
+	if err != nil {
+		return m, err
+	}
+	m.debtGrowth = debt.growth()
+	stopped := time.Now()
+	report, err := p.Stop()
+	if err != nil {
+		return m, err
+	}
+	if report.Refused > 0 {
+		fmt.Fprintf(os.Stderr, "          %d requests refused: %s\n", report.Refused, report.Example)
+	}
+	m.lag, err = b.drained(ctx, l.Prefix, report.Acked*uint64(max(l.FanOut, 1)), stopped)
+	return m, err
+}
+
+// bareLoad puts the same load on the bare server.
+func (b *bench) bareLoad(ctx context.Context, l rig.Load, steady time.Duration) (measured, error) {
+	bare, err := rig.StartBareServer(rig.BareSetup{Sink: b.sink.Addr, Topics: destinations})
+	if err != nil {
+		return measured{}, err
+	}
+	defer bare.Close()
+	l.Addr, l.Counters, l.Size = bare.Addr, b.counters, eventSize
+	if _, err := b.sink.Reset(); err != nil {
+		return measured{}, err
+	}
+	p, err := rig.StartPublisher(l)
+	if err != nil {
+		return measured{}, err
+	}
+	defer p.Close()
+	if err := sleep(ctx, min(b.warm, 2*time.Second)); err != nil {
+		return measured{}, err
+	}
+	m, err := b.steadyState(ctx, p, steady, bare.PID(), "bare", nil)
+	if err != nil {
+		return m, err
+	}
+	report, err := p.Stop()
+	if err == nil && report.Refused > 0 {
+		err = fmt.Errorf("the bare server refused %d requests: %s", report.Refused, report.Example)
+	}
+	return m, err
+}
+
+// steadyState measures the load of p for a time; each second it calls sample.
+func (b *bench) steadyState(ctx context.Context, p *rig.Publisher, steady time.Duration, pid int, class string, sample func()) (measured, error) {
+	var m measured
+	cpu0, err := rig.CPU(pid)
+	if err != nil {
+		return m, fmt.Errorf("the server has ended: %w", err)
+	}
+	if _, err := p.Mark(); err != nil {
+		return m, err
+	}
+	if _, err := b.sink.Mark(); err != nil {
+		return m, err
+	}
+	start := time.Now()
+	for left := steady; left > 0; left = steady - time.Since(start) {
+		if err := sleep(ctx, min(left, time.Second)); err != nil {
+			return m, err
+		}
+		if sample != nil {
+			sample()
+		}
+	}
+	state, err := b.sink.Report()
+	took := time.Since(start)
+	if err != nil {
+		return m, err
+	}
+	cpu1, err := rig.CPU(pid)
+	if err != nil {
+		return m, fmt.Errorf("the server has ended: %w", err)
+	}
+	report, err := p.Report()
+	if err != nil {
+		return m, err
+	}
+	seen := state.Classes[class]
+	if seen.Unsigned > 0 {
+		return m, fmt.Errorf("%d requests came without a signature", seen.Unsigned)
+	}
+	if seen.Delivered == 0 {
+		return m, fmt.Errorf("nothing was delivered in %v; %d published, refused: %d %s", took.Round(time.Second), report.Acked, report.Refused, report.Example)
+	}
+	m.rate = float64(seen.Delivered) / took.Seconds()
+	m.cpu = (cpu1 - cpu0) / float64(seen.Delivered) * 1000
+	m.latency, m.publish, m.held, m.conns = seen.Latency, report.Latency, report.Held, state.Conns
+	return m, nil
+}
+
+// drained waits until the sink has seen want distinct deliveries.
+func (b *bench) drained(ctx context.Context, class string, want uint64, since time.Time) (time.Duration, error) {
+	for {
+		state, err := b.sink.Report()
+		if err != nil {
+			return 0, err
+		}
+		got, lag := state.Classes[class].Distinct, time.Since(since)
+		switch {
+		case got == want:
+			return lag, nil
+		case got > want && lag > 2*time.Second: // an answer may have been lost with its connection
+			return lag, fmt.Errorf("%d deliveries arrived of %d published", got, want)
+		case lag > lagLimit:
+			return lag, fmt.Errorf("%d of %d deliveries have not arrived %v after the stop", want-got, want, lagLimit)
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// clientLoop measures the bare client loop.
+func (b *bench) clientLoop(ctx context.Context, conns int, steady time.Duration) (float64, error) {
+	if _, err := b.sink.Reset(); err != nil {
+		return 0, err
+	}
+	loop, err := rig.StartClientLoop(rig.BareSetup{Sink: b.sink.Addr, Topics: destinations, Conns: conns, Size: eventSize})
+	if err != nil {
+		return 0, err
+	}
+	defer loop.Close()
+	if err := sleep(ctx, min(b.warm, 2*time.Second)); err != nil {
+		return 0, err
+	}
+	if _, err := b.sink.Mark(); err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	if err := sleep(ctx, steady); err != nil {
+		return 0, err
+	}
+	state, err := b.sink.Report()
+	return float64(state.Classes["bare"].Delivered) / time.Since(start).Seconds(), err
+}
+
+// addDestinations makes n webhook destinations of one class. Topic i of the
+// class goes to the each destinations whose number is i modulo n/each.
+func (b *bench) addDestinations(ctx context.Context, s *testenv.Server, class string, n, each int) error {
+	api := s.API()
+	next, errs := make(chan int), make(chan error, 16)
+	var wg sync.WaitGroup
+	for range cap(errs) {
+		wg.Go(func() {
+			for i := range next {
+				d := testenv.Webhook(fmt.Sprintf("http://%s/%s/%d", b.sink.Addr, class, i), fmt.Sprintf("%s.%05d", class, i%(n/each)))
+				if _, err := api.AddDestination(ctx, d); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		close(errs)
+	}()
+	for i := range n {
+		select {
+		case next <- i:
+		case err := <-errs:
+			if err != nil {
+				return err
+			}
+		}
+	}
+	close(next)
+	for err := range errs {
+		return err
+	}
+	return nil
+}
+
+// idleDestinations measures memory with many destinations that get nothing.
+func (b *bench) idleDestinations(ctx context.Context) error {
+	s, err := b.start(ctx, b.runs)
+	if err != nil {
+		return err
+	}
+	defer func() { s.Kill() }()
+	b.say("%d idle destinations", b.idle)
+	start := time.Now()
+	if err := b.addDestinations(ctx, s, "idle", b.idle, 1); err != nil {
+		return err
+	}
+	made := time.Since(start)
+	if err := sleep(ctx, min(b.rest, 20*time.Second)); err != nil {
+		return err
+	}
+	b.rssIdle.Note = fmt.Sprintf("made in %.0f s", made.Seconds())
+	return b.memory(s, &b.rssIdle)
+}
+
+// debtWatch follows the store's compaction debt by /metrics.
+type debtWatch struct {
+	client  *http.Client
+	url     string
+	samples []float64
+}
+
+// debtMetric is the bytes that compaction still has to move.
+const debtMetric = "hark_store_compaction_debt_bytes"
+
+func newDebtWatch(s *testenv.Server) *debtWatch {
+	return &debtWatch{client: testenv.NewClient(), url: s.URL + "/metrics"}
+}
+
+func (d *debtWatch) sample() {
+	resp, err := d.client.Get(d.url)
+	if err != nil {
+		return
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, debtMetric); ok {
+			fields := strings.Fields(rest)
+			if v, err := strconv.ParseFloat(fields[len(fields)-1], 64); err == nil {
+				d.samples = append(d.samples, v)
+			}
+		}
+	}
+}
+
+// growth compares the last half with the one before. Debt under 16 MiB is the
+// ordinary work of a store, and counts as that much.
+func (d *debtWatch) growth() []float64 {
+	if len(d.samples) < 2 {
+		return nil // the server tells no debt: the row fails
+	}
+	mean := func(values []float64) float64 {
+		sum := 0.0
+		for _, v := range values {
+			sum += max(v, 16*megabyte)
+		}
+		return sum / float64(len(values))
+	}
+	half := len(d.samples) / 2
+	return []float64{mean(d.samples[half:]) / mean(d.samples[:half])}
+}
