@@ -52,11 +52,11 @@ func (s State) Finished() bool { return s >= Delivered }
 
 // Moves holds every legal change of a delivery's state. A finished delivery
 // comes back to Due only by a manual retry or a replay: that is a new run of
-// the same id.
+// the same id. Sending to Sending is a lease that was extended.
 var Moves = map[State][]State{
-	0:         {Due, Sending, Delivered, Dead, Expired},
+	0:         {Due, Sending, Delivered, Dead, Cancelled, Expired},
 	Due:       {Sending, Due, Delivered, Dead, Cancelled, Expired},
-	Sending:   {Delivered, Due, Dead, Cancelled, Expired},
+	Sending:   {Sending, Delivered, Due, Dead, Cancelled, Expired},
 	Delivered: {Due},
 	Dead:      {Due},
 	Cancelled: {Due},
