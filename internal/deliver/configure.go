@@ -18,7 +18,7 @@ type Restored struct {
 }
 
 // Restore brings back a destination that is not idle at the mark. It is called
-// once per destination, before the first event.
+// once per destination, before the first event; a Tick after the last one starts what is due.
 func (c *Core) Restore(now int64, id hark.DestinationID, r Restored) {
 	c.now = max(c.now, now)
 	d := c.dest(id, r.Settings)
@@ -29,7 +29,11 @@ func (c *Core) Restore(now int64, id hark.DestinationID, r Restored) {
 		d.own, d.cursor = true, c.dispatched
 		c.markDirty(d)
 	}
-	if d.own && d.cursor >= c.dispatched && c.mayJoin(d) {
+	switch {
+	case !d.own || !c.mayJoin(d) || d.cursor < c.dispatched:
+	case d.cursor == c.dispatched:
+		c.join(d)
+	default:
 		d.ahead = true
 		c.ahead = append(c.ahead, d)
 	}

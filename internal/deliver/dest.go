@@ -356,9 +356,6 @@ func (d *dest) sorted() []*delivery {
 func (c *Core) save(x *delivery, state hark.State, first *hark.Attempt) {
 	if x.saved == 0 {
 		c.rowlessN--
-		if state == hark.Cancelled { // hark.Moves: only what exists can be taken back
-			c.saveRow(x, hark.Due, nil)
-		}
 	}
 	c.saveRow(x, state, first)
 }

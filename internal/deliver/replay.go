@@ -56,13 +56,17 @@ func (c *Core) wantReplay(d *dest) {
 		}
 		return
 	}
-	n := d.lanes[LaneReplay]
-	if d.open || n > c.lim.ReplayWindow/2 {
+	n, limit := d.lanes[LaneReplay], c.lim.ReplayWindow
+	if d.open { // as with pages: some events to probe with
+		if n, limit = len(d.all), min(8, limit); n >= 2 {
+			return
+		}
+	} else if n > limit/2 {
 		return
 	}
 	r.reading = true
 	c.out.Reads = append(c.out.Reads, Read{Dest: d.id, Tenant: d.set.Tenant, After: r.At, Upto: r.To,
-		Limit: c.lim.ReplayWindow - n, Gen: d.gen, Replay: true})
+		Limit: max(1, limit-n), Gen: d.gen, Replay: true})
 }
 
 // Replayed is an event of a replay's page and its present row; a zero State for none.
