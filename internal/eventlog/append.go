@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,20 +45,39 @@ type request struct {
 	tenant  hark.TenantID
 	events  []hark.Event
 	records []store.EventAppended
+	buf     []byte // the records' values
 	size    int
 	idem    *store.IdempotencyStored
 	// taken goes from 0 to 1 when the committer takes it or to 2 when its client gives up, whichever is first.
 	taken atomic.Int32
 	done  chan error
+	first hark.EventID // set by the committer before done
 
-	oneRecord [1]store.EventAppended // most requests carry one event
+	// The queue's, guarded by its mutex.
+	lane   *lane
+	popped bool // no longer in the queue
+	dead   bool // its client gave up and it holds nothing any more
 }
 
 const (
-	requestTaken    = 1
-	requestGivenUp  = 2
-	maxQueueWaiting = 30 * time.Second
+	requestTaken   = 1
+	requestGivenUp = 2
 )
+
+// requests are used again once they were answered: most carry one small event,
+// and then an append allocates nothing but what stays in the tail.
+var requests = sync.Pool{New: func() any {
+	return &request{done: make(chan error, 1), records: make([]store.EventAppended, 0, 1)}
+}}
+
+func (r *request) release() {
+	if cap(r.buf) > 16<<10 || cap(r.records) > 16 {
+		return
+	}
+	clear(r.records)
+	*r = request{done: r.done, records: r.records[:0], buf: r.buf[:0]}
+	requests.Put(r)
+}
 
 // Append adds events to the log as one atomic batch, in order, and returns after
 // the sync. It takes ownership of events and all they refer to. Errors: what is
@@ -66,6 +86,9 @@ const (
 // ([hark.TooMany]), no room on disk, stopping, or no turn before ctx ended
 // ([hark.Unavailable]); after each of them nothing was appended.
 func (l *Log) Append(ctx context.Context, t hark.TenantID, events []hark.Event, idem Idempotency) (Appended, error) {
+	if ctx.Err() != nil {
+		return Appended{}, errTooBusy(ctx)
+	}
 	r, err := l.prepare(t, events)
 	if err != nil {
 		return Appended{}, err
@@ -79,15 +102,14 @@ func (l *Log) Append(ctx context.Context, t hark.TenantID, events []hark.Event, 
 // prepare validates and encodes in the publisher's goroutine, so that the one
 // writer has little left to do.
 func (l *Log) prepare(t hark.TenantID, events []hark.Event) (*request, error) {
-	if len(events) == 0 || len(events) > hark.MaxBatchEvents {
+	if len(events) == 0 {
+		return nil, hark.Invalidf("", "the batch is empty; it must hold at least one event")
+	}
+	if len(events) > hark.MaxBatchEvents {
 		return nil, &hark.Error{Kind: hark.TooLarge, Code: "batch-too-large",
 			Msg: fmt.Sprintf("a batch holds 1 to %d events, this one %d", hark.MaxBatchEvents, len(events))}
 	}
-	r := &request{tenant: t, events: events, done: make(chan error, 1)}
-	r.records = r.oneRecord[:]
-	if len(events) > 1 {
-		r.records = make([]store.EventAppended, len(events))
-	}
+	bound, size := 0, 0
 	for i := range events {
 		e := &events[i]
 		if err := e.Check(l.cfg.MaxEventBytes); err != nil {
@@ -96,15 +118,41 @@ func (l *Log) prepare(t hark.TenantID, events []hark.Event) (*request, error) {
 			}
 			return nil, err
 		}
-		e.Tenant = t
-		r.records[i] = store.EventAppended{Tenant: t, Topic: e.Topic, Value: store.EncodeEvent(e)}
-		r.size += len(r.records[i].Value)
+		normalise(e, t)
+		bound += store.EncodedBound(e)
+		size += e.Size()
 	}
-	if r.size > hark.MaxBatchBytes && len(events) > 1 {
+	if size > hark.MaxBatchBytes && len(events) > 1 {
 		return nil, &hark.Error{Kind: hark.TooLarge, Code: "batch-too-large",
-			Msg: fmt.Sprintf("the batch has %d bytes and the limit is %d: split it", r.size, hark.MaxBatchBytes)}
+			Msg: fmt.Sprintf("the batch has %d bytes and the limit is %d: split it", size, hark.MaxBatchBytes)}
 	}
+	r := requests.Get().(*request)
+	r.tenant, r.events = t, events
+	r.buf, r.records = slices.Grow(r.buf, bound), slices.Grow(r.records, len(events))
+	for i := range events {
+		began := len(r.buf)
+		r.buf = store.AppendEvent(r.buf, &events[i])
+		r.records = append(r.records, store.EventAppended{Tenant: t, Topic: events[i].Topic, Value: r.buf[began:len(r.buf):len(r.buf)]})
+	}
+	r.size = len(r.buf)
 	return r, nil
+}
+
+// normalise gives an event the form it will have when it is read from disk, so
+// that a reader cannot tell whether it came from there or from the tail.
+func normalise(e *hark.Event, t hark.TenantID) {
+	e.Tenant = t
+	if e.Time.IsZero() {
+		e.Time = time.Time{}
+	} else {
+		e.Time = e.Time.UTC().Round(0)
+	}
+	if e.Data == nil {
+		e.Data = []byte{}
+	}
+	if len(e.Attributes) == 0 {
+		e.Attributes = nil
+	}
 }
 
 // submit joins the queue and waits for the sync.
@@ -121,22 +169,30 @@ func (l *Log) submit(ctx context.Context, r *request) (Appended, error) {
 	case <-ctx.Done():
 		if r.taken.CompareAndSwap(0, requestGivenUp) {
 			l.queue.giveUp(r)
-			return Appended{}, &hark.Error{Kind: hark.Unavailable, Code: "too-busy", RetryAfter: time.Second,
-				Msg: "the log had no turn for this request in time; try again", Err: context.Cause(ctx)}
+			return Appended{}, errTooBusy(ctx)
 		}
 		err = <-r.done // it is being committed: the outcome must be told as it is
 	}
+	res := Appended{First: r.first, Count: len(r.events)}
+	r.release()
 	if err != nil {
 		return Appended{}, err
 	}
-	return Appended{First: r.events[0].ID, Count: len(r.events)}, nil
+	return res, nil
 }
+
+func errTooBusy(ctx context.Context) error {
+	return &hark.Error{Kind: hark.Unavailable, Code: "too-busy", RetryAfter: time.Second,
+		Msg: "the log had no turn for this request in time; try again", Err: context.Cause(ctx)}
+}
+
+var errDiskFloor = &hark.Error{Kind: hark.Unavailable, Code: "disk-floor", RetryAfter: 10 * time.Second,
+	Msg: "the server is low on disk space and takes no new events until some is freed"}
 
 // admit refuses what the disk or the tenant's quota has no room for.
 func (l *Log) admit(r *request) error {
 	if l.disk.low.Load() {
-		return &hark.Error{Kind: hark.Unavailable, Code: "disk-floor", RetryAfter: 10 * time.Second,
-			Msg: "the server is low on disk space and takes no new events until some is freed"}
+		return errDiskFloor
 	}
 	if p := l.cfg.Policy(r.tenant); p.Reject && p.MaxBytes > 0 && l.index.total(r.tenant).Bytes+uint64(r.size) > p.MaxBytes {
 		return &hark.Error{Kind: hark.TooMany, Code: "quota", RetryAfter: time.Minute,
@@ -187,18 +243,13 @@ func (l *Log) appendOnce(ctx context.Context, r *request, idem Idempotency) (App
 		}
 		l.twins.mu.Unlock()
 		if !twin {
-			f.res, f.err = l.appendFirst(ctx, r, k.hash, body, idem)
-			l.twins.mu.Lock()
-			delete(l.twins.flying, k)
-			l.twins.mu.Unlock()
-			close(f.done)
-			return f.res, f.err
+			return l.fly(ctx, r, k, f, idem)
 		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
 			return Appended{}, &hark.Error{Kind: hark.Unavailable, Code: "too-busy", RetryAfter: time.Second,
-				Msg: "a request with the same Idempotency-Key is still under way; try again"}
+				Msg: "a request with the same Idempotency-Key is still under way; try again", Err: context.Cause(ctx)}
 		}
 		if f.err != nil {
 			continue // the first failed and left nothing: this one is the first now
@@ -206,15 +257,31 @@ func (l *Log) appendOnce(ctx context.Context, r *request, idem Idempotency) (App
 		if f.body != body {
 			return Appended{}, errOtherBody()
 		}
-		f.res.Duplicate = true
-		return f.res, nil
+		res := f.res
+		res.Duplicate = true
+		return res, nil
 	}
+}
+
+// fly is the first of twins at work. The others are let go whatever happens to it.
+func (l *Log) fly(ctx context.Context, r *request, k twinKey, f *flight, idem Idempotency) (Appended, error) {
+	f.err = errStopped // what twins see of a panic: they try for themselves
+	defer func() {
+		l.twins.mu.Lock()
+		delete(l.twins.flying, k)
+		l.twins.mu.Unlock()
+		close(f.done)
+	}()
+	res, err := l.appendFirst(ctx, r, k.hash, f.body, idem)
+	f.res, f.err = res, err
+	return res, err
 }
 
 func (l *Log) appendFirst(ctx context.Context, r *request, hash, body [16]byte, idem Idempotency) (Appended, error) {
 	now, window := windowOf(l.cfg.Now()), idem.Window
 	def(&window, hark.PublishIdempotencyWindow)
-	for w := now; w+uint32(window/idempotencyWindow)+1 > now; w-- {
+	back := uint32((window + idempotencyWindow - 1) / idempotencyWindow)
+	for _, w := range l.index.windows(r.tenant, now-min(now, back)) {
 		found, ok, err := l.store.Idempotency(r.tenant, w, hash)
 		if err != nil {
 			return Appended{}, err

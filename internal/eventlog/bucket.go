@@ -82,6 +82,31 @@ func (x *index) last() hark.Offset {
 	return last
 }
 
+// newest is when the last event was received, or a little later: nothing may
+// seem to be received before it.
+func (x *index) newest() time.Time {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	newest := int64(0)
+	if n := len(x.buckets); n > 0 {
+		newest = x.buckets[n-1].Start
+	}
+	for _, h := range x.tenants {
+		if n := len(h.buckets); n > 0 {
+			newest = max(newest, h.buckets[n-1].usage.Newest)
+		}
+	}
+	return time.UnixMilli(newest).Add(time.Millisecond - time.Microsecond).UTC()
+}
+
+// sealable reports whether the newest bucket holds something and is old.
+func (x *index) sealable(now time.Time, cfg Config) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	n := len(x.buckets)
+	return n > 0 && x.bytes > 0 && now.Sub(time.UnixMilli(x.buckets[n-1].Start)) >= cfg.BucketAge
+}
+
 // open returns the bucket for a group that begins at o, and the record that
 // starts it when it is new. Only the committer calls it.
 func (x *index) open(o hark.Offset, now time.Time, cfg Config) (store.Bucket, *store.BucketStarted) {
@@ -101,26 +126,27 @@ func (x *index) open(o hark.Offset, now time.Time, cfg Config) (store.Bucket, *s
 	return started.Bucket, started
 }
 
-// charge returns the new totals of every tenant in a group, without showing them yet.
-func (x *index) charge(group []*request, b store.Bucket, now time.Time, out []store.EventUsage) []store.EventUsage {
+// charge returns the new totals of every tenant in a group, without showing them
+// yet. number tells this group from others.
+func (x *index) charge(group []*request, number uint64, b store.Bucket, now time.Time, out []store.EventUsage) []store.EventUsage {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for _, r := range group {
-		i := slices.IndexFunc(out, func(u store.EventUsage) bool { return u.Tenant == r.tenant })
-		if i < 0 {
+		if r.lane.group != number {
 			u := store.EventUsage{Tenant: r.tenant, Bucket: b}
 			if h := x.tenants[r.tenant]; h != nil {
 				u.Usage = h.in(b)
 			}
-			out, i = append(out, u), len(out)
+			r.lane.group, r.lane.slot = number, len(out)
+			out = append(out, u)
 		}
-		u := &out[i].Usage
+		u := &out[r.lane.slot].Usage
 		if u.Count == 0 {
-			u.First = r.events[0].ID.Offset
+			u.First = r.first.Offset
 		}
 		u.Count += uint64(len(r.events))
 		u.Bytes += uint64(r.size)
-		u.Last = r.events[len(r.events)-1].ID.Offset
+		u.Last = r.first.Offset + hark.Offset(len(r.events)-1)
 		u.Newest = now.UnixMilli()
 	}
 	return out
@@ -158,9 +184,26 @@ func (x *index) rememberWindow(t hark.TenantID, w uint32) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	h := x.holdingLocked(t)
-	if n := len(h.windows); n == 0 || h.windows[n-1] < w {
-		h.windows = append(h.windows, w)
+	if n := len(h.windows); n > 0 && h.windows[n-1] == w {
+		return
 	}
+	if i, found := slices.BinarySearch(h.windows, w); !found { // not the last only when the clock went back
+		h.windows = slices.Insert(h.windows, i, w)
+	}
+}
+
+// windows returns where a tenant may have remembered keys, from a window on, newest first.
+func (x *index) windows(t hark.TenantID, from uint32) []uint32 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	h := x.tenants[t]
+	if h == nil {
+		return nil
+	}
+	i, _ := slices.BinarySearch(h.windows, from)
+	ws := slices.Clone(h.windows[i:])
+	slices.Reverse(ws)
+	return ws
 }
 
 // bucketOf returns the bucket of an offset, and where the next one begins.
@@ -201,6 +244,13 @@ func (x *index) nextHeld(t hark.TenantID, b store.Bucket) (bucketUsage, bool) {
 	return h.buckets[i], true
 }
 
+// erase forgets what a tenant had.
+func (x *index) erase(t hark.TenantID, end hark.Offset) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.tenants[t] = &holding{lost: end}
+}
+
 func (x *index) total(t hark.TenantID) store.Usage {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -219,24 +269,34 @@ func (x *index) lost(t hark.TenantID) hark.Offset {
 	return 0
 }
 
-// holders returns the tenants that hold events with offsets in [from, to), with
-// the mean size of an event among them.
-func (x *index) holders(from, to hark.Offset) (tenants []hark.TenantID, mean uint64) {
+// holders returns the tenants that hold events with offsets in [from, to), or may.
+func (x *index) holders(from, to hark.Offset) (tenants []hark.TenantID) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	var sum store.Usage
 	for t, h := range x.tenants {
-		for _, u := range slices.Backward(h.buckets) {
-			if u.usage.Last < from {
-				break
-			}
-			if u.usage.First < to {
-				tenants = append(tenants, t)
-				sum.Count += u.usage.Count
-				sum.Bytes += u.usage.Bytes
-				break
-			}
+		i := h.search(from)
+		if i < len(h.buckets) && h.buckets[i].usage.First < to {
+			tenants = append(tenants, t)
 		}
 	}
-	return tenants, sum.Bytes / max(sum.Count, 1)
+	return tenants
+}
+
+// firstHeld is at most the first offset from one on that still has an event.
+func (x *index) firstHeld(from hark.Offset) hark.Offset {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	first := ^hark.Offset(0)
+	for _, h := range x.tenants {
+		if i := h.search(from); i < len(h.buckets) {
+			first = min(first, max(from, h.buckets[i].usage.First))
+		}
+	}
+	return first
+}
+
+// search finds the first bucket that ends at or after an offset.
+func (h *holding) search(o hark.Offset) int {
+	i, _ := slices.BinarySearchFunc(h.buckets, o, func(u bucketUsage, o hark.Offset) int { return cmp.Compare(u.usage.Last, o) })
+	return i
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/harkhq/hark/internal/store"
-	"golang.org/x/sys/unix"
 )
 
 // disk watches free space. Below the floor publishing is refused, well before
@@ -65,7 +64,11 @@ func (d *disk) look() {
 	}
 	d.free.Store(free)
 	floor := d.floor(total)
-	if low := free < floor; low != d.low.Load() {
+	resume := floor
+	if d.low.Load() {
+		resume += floor / 16 // so that it does not flicker at the edge
+	}
+	if low := free < resume; low != d.low.Load() {
 		d.low.Store(low)
 		if d.changed != nil {
 			d.changed(low, free)
@@ -78,19 +81,14 @@ func (d *disk) keepBallast(free, floor uint64) {
 	if d.ballast == "" || floor == 0 {
 		return
 	}
-	_, err := os.Stat(d.ballast)
-	switch have := err == nil; {
-	case have && free < ballastAt:
+	info, err := os.Stat(d.ballast)
+	switch {
+	case err == nil && free < ballastAt:
 		os.Remove(d.ballast)
-	case !have && free > 2*floor+ballastSize:
-		f, err := os.OpenFile(d.ballast, os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			return
-		}
-		if unix.Fallocate(int(f.Fd()), 0, 0, ballastSize) != nil {
+	case free > 2*floor+ballastSize && (err != nil || info.Size() < ballastSize):
+		if reserve(d.ballast, ballastSize) != nil {
 			os.Remove(d.ballast)
 		}
-		f.Close()
 	}
 }
 

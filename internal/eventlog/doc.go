@@ -3,17 +3,18 @@
 // keys and retention.
 //
 // Files, in reading order: log.go (open, ids, cursors), append.go (what a
-// publisher's goroutine does), committer.go (the one writer), tail.go, read.go,
-// bucket.go (offset → bucket, usage), retention.go, disk.go.
+// publisher's goroutine does), queue.go (turns), committer.go (the one writer),
+// tail.go, read.go, count.go, bucket.go (offset → bucket, usage), retention.go, disk.go.
 //
 // # Appending
 //
 // A publisher's goroutine validates and encodes its events and joins its
 // tenant's queue. The committer takes requests from the tenants in turn, at most
 // [GroupEvents] or [GroupBytes] a group; a larger client batch is a group of its
-// own and costs its tenant as many turns as it is groups large. It assigns
-// offsets, commits the group as one synced batch, appends to the tail, moves the
-// end, then answers. A request is one batch or part of one: it is there whole or
+// own. A turn is worth some events or bytes: a tenant that takes more sits out as
+// many turns as it took too much, while others wait. It assigns
+// offsets, commits the group as one synced batch, appends to the tail together
+// with moving the end, then answers. A request is one batch or part of one: it is there whole or
 // not at all.
 //
 // # Reading
@@ -24,6 +25,7 @@
 //
 // # Lock order
 //
-// queue.mu, index.mu and tail.mu are leaves: none is held while another is taken,
-// and none during I/O.
+// queue.mu, index.mu, tail.mu and twins.mu are leaves: none is held while another
+// is taken, and none during I/O. Log.retaining may be held while they are taken
+// and during I/O.
 package eventlog

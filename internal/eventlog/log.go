@@ -119,6 +119,7 @@ type Log struct {
 	tail         tail
 	twins        twins
 	disk         disk
+	retaining    sync.Mutex // one round of retention at a time
 	hold         atomic.Pointer[func(hark.TenantID) (hark.Offset, bool)]
 }
 
@@ -204,43 +205,74 @@ func (l *Log) Cursor(o hark.Offset) hark.Cursor {
 // Locate returns the offset of an event id, or hark.NotFound for an id that this
 // log never gave out or lost with a restore.
 func (l *Log) Locate(id hark.EventID) (hark.Offset, error) {
-	if o, exact := l.place(id); exact && o == id.Offset && o > 0 && o <= l.End() {
+	if o := id.Offset; o > 0 && o <= l.End() && l.ID(o) == id {
 		return o, nil
 	}
 	return 0, hark.NoSuch("event", id.String())
 }
 
 // Position returns where reading goes on after a cursor. A cursor of a lost
-// incarnation is moved to where the log went on, and gap tells so. A cursor
-// after the end of the log is refused.
+// incarnation is moved to where the log went on, and gap tells so. A cursor that
+// this log never gave out is refused.
 func (l *Log) Position(c hark.Cursor) (after hark.Offset, gap *hark.Gap, err error) {
-	o, exact := l.place(c)
-	if exact && o > l.End() || c.Shard != l.shard {
+	o, is := l.place(c)
+	if is == foreign || is == known && o > l.End() || c.Shard != l.shard {
 		return 0, nil, &hark.Error{Kind: hark.Invalid, Code: "bad-cursor", Field: "after",
 			Msg: fmt.Sprintf("the cursor %s is not one of this log; leave it out to start at now, or use from=earliest", c)}
 	}
-	if !exact {
+	if is == lost {
 		gap = &hark.Gap{From: c, To: l.Cursor(o)}
 	}
 	return o, gap, nil
 }
 
-// place finds the offset of a position; exact is false when its incarnation is
-// not known or ended before it.
-func (l *Log) place(c hark.Cursor) (o hark.Offset, exact bool) {
+// What a position is to this log.
+const (
+	known   = iota
+	lost    // its incarnation is not known, or ended before it
+	foreign // its incarnation began after it
+)
+
+func (l *Log) place(c hark.Cursor) (o hark.Offset, is int) {
 	for i, inc := range l.incarnations {
 		switch {
 		case inc.Incarnation > c.Incarnation:
-			return inc.First - 1, false
+			return inc.First - 1, lost
 		case inc.Incarnation < c.Incarnation:
 			continue
+		case c.Offset+1 < inc.First && i > 0:
+			return 0, foreign
+		case i+1 < len(l.incarnations) && c.Offset >= l.incarnations[i+1].First:
+			return l.incarnations[i+1].First - 1, lost
 		}
-		if i+1 < len(l.incarnations) && c.Offset >= l.incarnations[i+1].First {
-			return l.incarnations[i+1].First - 1, false
-		}
-		return c.Offset, true
+		return c.Offset, known
 	}
-	return l.End(), false // of an incarnation newer than all: this folder is an older backup
+	return l.End(), lost // of an incarnation newer than all: this folder is an older backup
+}
+
+// Erase stops a tenant's publishing, refuses what it has waiting, and returns the
+// record that takes away everything it has, for the caller to commit with its own
+// changes. done must be called with whether that commit went through; a tenant
+// erased never publishes again. The log must be running.
+func (l *Log) Erase(t hark.TenantID) (rec store.Record, done func(ok bool), err error) {
+	erased := &store.TenantErased{Tenant: t}
+	err = l.queue.control(func(*writer) error {
+		for _, r := range l.queue.bar(t) {
+			r.done <- hark.NoSuch("tenant", "any more: it is being deleted")
+		}
+		erased.End = l.End() // no group is under way
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return erased, func(ok bool) {
+		if ok {
+			l.index.erase(t, erased.End)
+		} else {
+			l.queue.unbar(t)
+		}
+	}, nil
 }
 
 var errStopped = &hark.Error{Kind: hark.Unavailable, Code: "stopping", Msg: "the server is stopping; try again", RetryAfter: time.Second}

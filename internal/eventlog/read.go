@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -43,8 +42,24 @@ const (
 func (l *Log) Read(t hark.TenantID, q Query) (Page, error) {
 	q.Limit = min(max(q.Limit, 0), hark.MaxPageSize)
 	def(&q.Limit, 100)
+	for {
+		lost := l.index.lost(t)
+		p, err := l.readFrom(t, q, lost)
+		if err != nil {
+			return Page{}, err
+		}
+		// Retention moves the floor before it deletes: if the floor did not move,
+		// nothing was taken from under this read.
+		if l.index.lost(t) == lost {
+			p.More = p.Next < l.End()
+			return p, nil
+		}
+	}
+}
+
+func (l *Log) readFrom(t hark.TenantID, q Query, lost hark.Offset) (Page, error) {
 	p := Page{Next: q.After}
-	if lost := l.index.lost(t); q.After < lost {
+	if q.After < lost {
 		p.Gap = &hark.Gap{From: l.Cursor(q.After), To: l.Cursor(lost)}
 		p.Next = lost
 	}
@@ -54,11 +69,9 @@ func (l *Log) Read(t hark.TenantID, q Query) (Page, error) {
 	}
 	if events, ok := l.tail.slice(nil, p.Next, readTail); ok {
 		l.readTail(t, q, events, &p)
-	} else if err := l.readDisk(t, q, end, &p); err != nil {
-		return Page{}, err
+		return p, nil
 	}
-	p.More = p.Next < l.End()
-	return p, nil
+	return p, l.readDisk(t, q, end, &p)
 }
 
 // readTail filters what memory holds.
@@ -86,27 +99,17 @@ func (b budget) spent() bool { return b.events <= 0 || b.bytes <= 0 || b.keys <=
 func (l *Log) readDisk(t hark.TenantID, q Query, end hark.Offset, p *Page) error {
 	left := budget{events: q.Limit, bytes: readBytes, keys: readKeys}
 	for !left.spent() && p.Next < end {
-		cur, _, ok := l.index.bucketOf(p.Next + 1)
+		bucket, from, to, ok := l.nextStretch(t, p.Next, end)
 		if !ok {
-			return nil
-		}
-		held, ok := l.index.nextHeld(t, cur.Bucket)
-		if !ok || held.usage.First > end {
 			p.Next = end
 			return nil
 		}
-		from, to := max(p.Next+1, held.usage.First), min(held.usage.Last, end)+1
-		if from >= to { // past what this bucket has of the tenant
-			_, next, _ := l.index.bucketOf(held.usage.Last)
-			p.Next = min(max(next-1, p.Next), end)
-			continue
-		}
-		topics, few, err := l.topicsOf(t, held.bucket, q.Patterns)
+		topics, few, err := l.topicsOf(t, bucket, q.Patterns)
 		if err != nil {
 			return err
 		}
 		if few {
-			err = l.readTopics(t, held.bucket, topics, from, to, &left, p)
+			err = l.readTopics(t, bucket, topics, from, to, &left, p)
 		} else {
 			err = l.readEvents(t, q.Patterns, from, to, &left, p)
 		}
@@ -117,9 +120,35 @@ func (l *Log) readDisk(t hark.TenantID, q Query, end hark.Offset, p *Page) error
 	return nil
 }
 
+// nextStretch returns where the tenant's next events are in [after+1, end]: the
+// first bucket that holds some, and their offsets in it.
+func (l *Log) nextStretch(t hark.TenantID, after, end hark.Offset) (b store.Bucket, from, to hark.Offset, ok bool) {
+	for {
+		cur, next, ok := l.index.bucketOf(after + 1)
+		if !ok {
+			return 0, 0, 0, false
+		}
+		held, ok := l.index.nextHeld(t, cur.Bucket)
+		if !ok || held.usage.First > end {
+			return 0, 0, 0, false
+		}
+		from, to = max(after+1, held.usage.First), min(held.usage.Last, end)+1
+		if from < to {
+			return held.bucket, from, to, true
+		}
+		if next > end { // past what the tenant has in the newest bucket
+			return 0, 0, 0, false
+		}
+		after = next - 1
+	}
+}
+
 // topicsOf lists the topics of a bucket that match; few is false when there are
 // too many to merge or to look for.
 func (l *Log) topicsOf(t hark.TenantID, b store.Bucket, patterns []hark.Pattern) (topics []string, few bool, err error) {
+	if slices.Contains(patterns, ">") { // about everything: the index would only cost
+		return nil, false, nil
+	}
 	seen := map[string]bool{}
 	seeks := 0
 	for _, p := range patterns {
@@ -196,59 +225,62 @@ func (l *Log) readTopics(t hark.TenantID, b store.Bucket, topics []string, from,
 
 // readEvents scans the events themselves.
 func (l *Log) readEvents(t hark.TenantID, patterns []hark.Pattern, from, to hark.Offset, left *budget, p *Page) error {
-	seen := p.Next
+	refused := false // the event at last did not fit any more
 	last, more, err := l.store.Events(t, from, to, min(left.keys, 1000),
 		func(topic string) bool { left.keys--; return hark.MatchAny(patterns, topic) },
 		func(e *hark.Event) bool {
 			if left.events == 0 || len(p.Events) > 0 && e.Size() > left.bytes {
-				left.bytes = 0
+				left.bytes, refused = 0, true
 				return false
 			}
 			e.ID = l.ID(e.ID.Offset)
 			p.Events = append(p.Events, e)
 			left.events--
 			left.bytes -= e.Size()
-			seen = e.ID.Offset
 			return true
 		})
 	switch {
 	case err != nil:
 		return err
-	case !more:
-		p.Next = to - 1
-	case left.bytes <= 0 || left.events == 0:
-		p.Next = max(seen, p.Next) // the event it stopped at is still to come
-	default:
+	case refused:
+		p.Next = max(last-1, p.Next)
+	case more:
 		p.Next = max(last, p.Next)
+	default:
+		p.Next = to - 1
 	}
 	return nil
 }
 
 // Event returns one event of a tenant: hark.Gone when retention took it.
 func (l *Log) Event(t hark.TenantID, o hark.Offset) (*hark.Event, error) {
-	if e := l.tail.get(o); e != nil && e.Tenant == t {
+	if o > l.End() { // perhaps on disk, but not yet synced
+		return nil, hark.NoSuch("event", l.ID(o).String())
+	}
+	if e := l.tail.get(o); e != nil && e.Tenant == t && o > l.index.lost(t) {
 		return e, nil
 	}
 	e, ok, err := l.store.Event(t, o)
 	if err != nil {
 		return nil, err
 	}
-	if ok && o <= l.End() {
-		e.ID = l.ID(o)
-		return e, nil
-	}
-	id := l.ID(o).String()
 	if o <= l.index.lost(t) {
-		return nil, &hark.Error{Kind: hark.Gone, Code: "event-expired", Msg: "event " + id + " is older than retention keeps"}
+		return nil, &hark.Error{Kind: hark.Gone, Code: "event-expired", Msg: "event " + l.ID(o).String() + " is older than retention keeps"}
 	}
-	return nil, hark.NoSuch("event", id)
+	if !ok {
+		return nil, hark.NoSuch("event", l.ID(o).String())
+	}
+	e.ID = l.ID(o)
+	return e, nil
 }
 
 // Next returns events of all tenants in log order after an offset, at least one
 // and at most limit, blocking until there is one. Offsets that it leaves out are
-// of events that retention took. Errors: the context's, or that the log stopped.
+// of events that retention took; [Log.Floor] tells so by the time Next returns.
+// Errors: the context's, or that the log stopped.
 func (l *Log) Next(ctx context.Context, after hark.Offset, limit int) ([]*hark.Event, error) {
 	var events []*hark.Event
+	limit = max(limit, 1)
 	for {
 		var ok bool
 		events, ok = l.tail.slice(events, after, limit)
@@ -273,28 +305,53 @@ const windowBytes = 4 << 20
 
 // window reads a short stretch of the log from disk, all tenants, and returns its last offset.
 func (l *Log) window(after hark.Offset, limit int) ([]*hark.Event, hark.Offset, error) {
-	_, mean := l.index.holders(after+1, after+1+hark.Offset(limit))
-	n := min(max(windowBytes/max(mean, 1), 1), uint64(limit))
-	to := min(after+hark.Offset(n), l.End())
-	tenants, _ := l.index.holders(after+1, to+1)
-	var events []*hark.Event
-	for _, t := range tenants {
-		for from, more := after+1, true; more; {
-			var last hark.Offset
-			var err error
-			last, more, err = l.store.Events(t, from, to+1, limit, nil, func(e *hark.Event) bool {
+	end := l.End()
+	after = max(after, min(l.index.firstHeld(after+1)-1, end)) // over what retention took
+	w := window{to: min(after+hark.Offset(limit), end)}
+	for _, t := range l.index.holders(after+1, w.to+1) {
+		for from, more := after+1, true; more && from <= w.to; {
+			last, left, err := l.store.Events(t, from, w.to+1, limit, nil, func(e *hark.Event) bool {
 				e.ID = l.ID(e.ID.Offset)
-				events = append(events, e)
+				w.events = append(w.events, e)
+				w.bytes += e.Size() + eventOverhead
 				return true
 			})
 			if err != nil {
 				return nil, after, err
 			}
-			from = last + 1
+			from, more = last+1, left
+			w.shrink()
 		}
 	}
-	slices.SortFunc(events, func(a, b *hark.Event) int { return a.ID.Compare(b.ID) })
-	return events, to, nil
+	w.sort()
+	return w.events, w.to, nil
+}
+
+// window is a stretch of the log that ends at to.
+type window struct {
+	events []*hark.Event
+	bytes  int
+	to     hark.Offset
+}
+
+func (w *window) sort() {
+	slices.SortFunc(w.events, func(a, b *hark.Event) int { return a.ID.Compare(b.ID) })
+}
+
+// shrink makes a stretch shorter whose events are too large to be held together.
+func (w *window) shrink() {
+	if w.bytes <= 2*windowBytes {
+		return
+	}
+	w.sort()
+	n, bytes := 0, 0
+	for n < len(w.events) && (n == 0 || bytes < windowBytes) {
+		bytes += w.events[n].Size() + eventOverhead
+		n++
+	}
+	w.to = w.events[n-1].ID.Offset
+	clear(w.events[n:])
+	w.events, w.bytes = w.events[:n], bytes
 }
 
 // Bucket returns the bucket that an offset is or was in.
@@ -319,16 +376,14 @@ func (l *Log) Usage(t hark.TenantID) store.Usage { return l.index.total(t) }
 // FindTime returns the position before the tenant's first event received at or after a time.
 func (l *Log) FindTime(t hark.TenantID, at time.Time) (hark.Offset, error) {
 	lo, hi := l.index.lost(t)+1, l.End()+1 // the answer's event is in [lo, hi]
-	if bs := l.Buckets(); len(bs) > 0 {
-		for i, b := range bs {
-			if time.UnixMilli(b.Start).Before(at) {
-				lo = max(lo, b.First)
-				if i+1 < len(bs) {
-					hi = min(l.End()+1, bs[i+1].First)
-				} else {
-					hi = l.End() + 1
-				}
-			}
+	for _, b := range l.Buckets() {
+		start := time.UnixMilli(b.Start) // its first event was received up to a millisecond later
+		if !start.Before(at) {
+			hi = min(hi, b.First)
+			break
+		}
+		if !start.Add(time.Millisecond).After(at) {
+			lo = max(lo, b.First)
 		}
 	}
 	for lo < hi {
@@ -344,59 +399,4 @@ func (l *Log) FindTime(t hark.TenantID, at time.Time) (hark.Offset, error) {
 		}
 	}
 	return lo - 1, nil
-}
-
-// behindKeys bounds what [Log.Behind] counts before it extrapolates.
-const behindKeys = 2000
-
-// Behind estimates how many events of a tenant after a position match: exact
-// when they are few, else extrapolated from the density of the first ones.
-func (l *Log) Behind(t hark.TenantID, patterns []hark.Pattern, after hark.Offset) (uint64, error) {
-	end := l.End()
-	if after >= end {
-		return 0, nil
-	}
-	if slices.Contains(patterns, ">") {
-		return l.index.countAfter(t, after), nil
-	}
-	count, at := uint64(0), after
-	for keys := 0; at < end && keys < behindKeys; keys += 200 {
-		p, err := l.Read(t, Query{Patterns: patterns, After: at, Limit: hark.MaxPageSize})
-		if err != nil {
-			return 0, fmt.Errorf("estimating: %w", err)
-		}
-		count += uint64(len(p.Events))
-		if p.Next == at {
-			break
-		}
-		at = p.Next
-	}
-	if at >= end || at == after {
-		return count, nil
-	}
-	return uint64(float64(count) * float64(end-after) / float64(at-after)), nil
-}
-
-// countAfter adds up a tenant's events after a position, taking them as evenly
-// spread within the position's own bucket.
-func (x *index) countAfter(t hark.TenantID, after hark.Offset) uint64 {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	h := x.tenants[t]
-	if h == nil {
-		return 0
-	}
-	n := uint64(0)
-	for _, u := range slices.Backward(h.buckets) {
-		if u.usage.Last <= after {
-			break
-		}
-		if u.usage.First > after {
-			n += u.usage.Count
-			continue
-		}
-		span := uint64(u.usage.Last - u.usage.First + 1)
-		n += max(1, uint64(float64(u.usage.Count)*float64(u.usage.Last-after)/float64(span)))
-	}
-	return n
 }

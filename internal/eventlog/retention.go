@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -12,21 +13,30 @@ import (
 func (l *Log) retainLoop(ctx context.Context) {
 	tick := time.NewTicker(l.cfg.RetainEvery)
 	defer tick.Stop()
-	for {
+	for round := 0; ; round++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			// A failed round left everything as it was; the next one tries again.
-			_ = l.Retain(l.cfg.Now())
+			_ = l.queue.control((*writer).seal)
+			_ = l.retain(l.cfg.Now(), round%deliveryRounds == 0)
 		}
 	}
 }
 
+// deliveryRounds is how many rounds pass between two looks at delivery rows:
+// there is a total for each tenant and bucket of a month.
+const deliveryRounds = 6
+
 // Retain runs one round of retention: whole buckets of each tenant, oldest
 // first, by quota, then by age unless a cursor holds them, then idempotency keys
-// out of their window. The newest bucket stays.
-func (l *Log) Retain(now time.Time) error {
+// out of their window, then delivery rows. The newest bucket stays.
+func (l *Log) Retain(now time.Time) error { return l.retain(now, true) }
+
+func (l *Log) retain(now time.Time, deliveries bool) error {
+	l.retaining.Lock()
+	defer l.retaining.Unlock()
 	for _, t := range l.index.all() {
 		if err := l.retainTenant(t, now); err != nil {
 			return err
@@ -34,6 +44,9 @@ func (l *Log) Retain(now time.Time) error {
 		if err := l.forgetKeys(t, now); err != nil {
 			return err
 		}
+	}
+	if !deliveries {
+		return nil
 	}
 	return l.retainDeliveries(now)
 }
@@ -51,16 +64,22 @@ func (l *Log) retainTenant(t hark.TenantID, now time.Time) error {
 			why = "quota"
 		case p.MaxAge > 0 && age > p.MaxAge+l.cfg.MaxHold:
 			why = "age, though a cursor is behind it"
+		case p.MaxAge > 0 && age > p.MaxAge && l.disk.low.Load():
+			why = "age, without waiting for cursors: the disk is nearly full"
 		case p.MaxAge > 0 && age > p.MaxAge && !l.held(t, oldest.usage.Last):
 			why = "age"
 		default:
 			return nil
 		}
+		// First the floor, then the deletion: a reader that meets the hole must find
+		// the floor above it, or it would pass over lost events without telling a gap.
+		if !l.index.remove(t, oldest) {
+			continue // the tenant was erased meanwhile
+		}
 		err := l.store.Commit(&store.EventsRemoved{Tenant: t, Bucket: oldest.bucket, Usage: oldest.usage})
 		if err != nil {
 			return err
 		}
-		l.index.remove(t, oldest)
 		if l.cfg.Hooks.Removed != nil {
 			l.cfg.Hooks.Removed(t, oldest.usage.Count, why)
 		}
@@ -79,12 +98,25 @@ func (l *Log) held(t hark.TenantID, last hark.Offset) bool {
 
 func (l *Log) forgetKeys(t hark.TenantID, now time.Time) error {
 	// The longest window is that of sources, 72 h; keys cost little.
-	before := windowOf(now.Add(-72*time.Hour)) - 1
+	kept := windowOf(now.Add(-72 * time.Hour))
+	before := kept - min(kept, 1)
+	if ws := l.index.windows(t, 0); len(ws) > 1 {
+		held, err := l.store.IdempotencyBytes(t)
+		if err != nil {
+			return err
+		}
+		if held > maxKeyBytes {
+			before = max(before, ws[len(ws)-1]+1) // the oldest goes
+		}
+	}
 	if !l.index.forgetWindows(t, before) {
 		return nil
 	}
 	return l.store.Commit(&store.IdempotencyForgotten{Tenant: t, Before: before})
 }
+
+// maxKeyBytes bounds what a tenant's idempotency keys may hold on disk.
+const maxKeyBytes = 1 << 30
 
 // retainDeliveries drops delivery rows by age and size. Buckets with neither
 // events nor rows are forgotten.
@@ -109,7 +141,14 @@ func (l *Log) retainDeliveries(now time.Time) error {
 			end, newest := l.index.bucketEnd(h.bucket)
 			old := p.DeliveryAge > 0 && now.Sub(end) > p.DeliveryAge
 			large := p.DeliveryBytes > 0 && total[t] > p.DeliveryBytes
-			if newest || !old && !large || l.index.holds(t, h.bucket) {
+			if !newest && (old || large) {
+				safe, err := l.rowsDone(t, h.bucket)
+				if err != nil {
+					return err
+				}
+				old, large = old && safe, large && safe
+			}
+			if newest || !old && !large {
 				needed[h.bucket] = true
 				continue
 			}
@@ -125,6 +164,26 @@ func (l *Log) retainDeliveries(now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// rowsDone reports whether a tenant's delivery rows of a bucket only tell the
+// past: their events are gone, or all are finished and every cursor has passed them.
+func (l *Log) rowsDone(t hark.TenantID, b store.Bucket) (bool, error) {
+	u, ok := l.index.nextHeld(t, b)
+	if !ok || u.bucket != b {
+		return true, nil
+	}
+	if l.held(t, u.usage.Last) {
+		return false, nil
+	}
+	done := true
+	for _, s := range []hark.State{hark.Due, hark.Sending} {
+		err := l.store.DestinationsOf(t, b, s, func(hark.DestinationID) bool { done = false; return false })
+		if err != nil {
+			return false, err
+		}
+	}
+	return done, nil
 }
 
 // all returns every tenant that holds or held anything.
@@ -150,14 +209,19 @@ func (x *index) oldest(t hark.TenantID) (bucketUsage, store.Usage, bool) {
 	return h.buckets[0], h.total, true
 }
 
-func (x *index) remove(t hark.TenantID, b bucketUsage) {
+// remove moves a tenant's floor past its oldest bucket; false if that is no longer there.
+func (x *index) remove(t hark.TenantID, b bucketUsage) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	h := x.tenants[t]
+	if len(h.buckets) == 0 || h.buckets[0].bucket != b.bucket {
+		return false
+	}
 	h.buckets = slices.Clone(h.buckets[1:])
 	h.total.Count -= b.usage.Count
 	h.total.Bytes -= b.usage.Bytes
 	h.lost = max(h.lost, b.usage.Last)
+	return true
 }
 
 func (x *index) forgetWindows(t hark.TenantID, before uint32) bool {
@@ -169,22 +233,19 @@ func (x *index) forgetWindows(t hark.TenantID, before uint32) bool {
 	return len(h.windows) < n
 }
 
-// bucketEnd returns when a bucket ended, and whether it is the newest.
+// bucketEnd returns when a bucket ended, and whether it is the newest. One that
+// was forgotten ended long ago.
 func (x *index) bucketEnd(b store.Bucket) (end time.Time, newest bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	for i := range x.buckets {
-		if x.buckets[i].Bucket == b && i+1 < len(x.buckets) {
-			return time.UnixMilli(x.buckets[i+1].Start), false
-		}
+	i, found := slices.BinarySearchFunc(x.buckets, b, func(s store.BucketStarted, b store.Bucket) int { return cmp.Compare(s.Bucket, b) })
+	switch {
+	case !found && i == 0 && len(x.buckets) > 0:
+		return time.Time{}, false
+	case !found || i+1 == len(x.buckets):
+		return time.Time{}, true
 	}
-	return time.Time{}, true
-}
-
-// holds reports whether a tenant has events in a bucket.
-func (x *index) holds(t hark.TenantID, b store.Bucket) bool {
-	u, ok := x.nextHeld(t, b)
-	return ok && u.bucket == b
+	return time.UnixMilli(x.buckets[i+1].Start), false
 }
 
 // forget drops buckets, oldest first, up to the first that holds events or is needed.

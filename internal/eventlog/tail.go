@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/harkhq/hark"
 )
@@ -19,8 +20,10 @@ type tail struct {
 	next   hark.Offset
 	bytes  int
 	max    int
-	wake   chan struct{} // closed and replaced by announce
+	wake   chan struct{} // closed and replaced when there is more
 	closed bool
+
+	awaited atomic.Bool // somebody may wait for wake; set under mu
 }
 
 func (t *tail) init(end hark.Offset, events, bytes int) {
@@ -29,7 +32,9 @@ func (t *tail) init(end hark.Offset, events, bytes int) {
 	t.wake = make(chan struct{})
 }
 
-func (t *tail) append(group []*request) {
+// append adds a group that is synced, moves the end of the log and wakes those
+// that wait. A reader sees the end and the events move together.
+func (t *tail) append(group []*request, end *atomic.Uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range group {
@@ -46,6 +51,11 @@ func (t *tail) append(group []*request) {
 	for t.bytes > t.max && t.first+1 < t.next {
 		t.dropLocked()
 	}
+	end.Store(uint64(t.next - 1))
+	if t.awaited.Swap(false) {
+		close(t.wake)
+		t.wake = make(chan struct{})
+	}
 }
 
 func (t *tail) dropLocked() {
@@ -53,14 +63,6 @@ func (t *tail) dropLocked() {
 	t.bytes -= (*slot).Size() + eventOverhead
 	*slot = nil
 	t.first++
-}
-
-// announce wakes those that wait; the end of the log has moved by then.
-func (t *tail) announce() {
-	t.mu.Lock()
-	close(t.wake)
-	t.wake = make(chan struct{})
-	t.mu.Unlock()
 }
 
 func (t *tail) close() {
@@ -99,9 +101,12 @@ func (t *tail) get(o hark.Offset) *hark.Event {
 // wait returns when there may be something after an offset.
 func (l *Log) wait(ctx context.Context, after hark.Offset) error {
 	l.tail.mu.RLock()
-	wake, closed := l.tail.wake, l.tail.closed
+	wake, closed, end := l.tail.wake, l.tail.closed, l.tail.next-1
+	if end <= after {
+		l.tail.awaited.Store(true)
+	}
 	l.tail.mu.RUnlock()
-	if l.End() > after {
+	if end > after {
 		return nil
 	}
 	if closed {

@@ -1,6 +1,9 @@
 package store
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/harkhq/hark"
 )
 
@@ -51,12 +54,13 @@ func (s *Store) eachDestination(table byte, fn func(hark.TenantID, hark.Destinat
 func (s *Store) Gaps(t hark.TenantID, d hark.DestinationID, limit int) ([]GapRecord, error) {
 	prefix := destinationKey(tableGap, t, d)
 	var gaps []GapRecord
-	_, err := s.scan(prefix, prefix.after(), scanLimit, func(_, v []byte) bool {
+	_, err := s.scanBack(prefix, prefix.after(), min(limit, scanLimit), func(_, v []byte) bool {
 		r := reader{b: v}
 		gaps = append(gaps, GapRecord{From: r.off(), To: r.off(), At: int64(r.u64())})
 		return true
 	})
-	return gaps[max(0, len(gaps)-limit):], err
+	slices.Reverse(gaps)
+	return gaps, err
 }
 
 // Delivery returns one row.
@@ -73,11 +77,20 @@ func (s *Store) Delivery(t hark.TenantID, b Bucket, d hark.DestinationID, o hark
 func (s *Store) Attempts(t hark.TenantID, b Bucket, d hark.DestinationID, o hark.Offset, limit int) ([]hark.Attempt, error) {
 	prefix := bucketKey(tableAttempt, t, b).u64(uint64(d)).off(o)
 	var attempts []hark.Attempt
+	var failed error
 	_, err := s.scan(prefix, prefix.after(), limit, func(_, v []byte) bool {
 		r := reader{b: v}
-		attempts = append(attempts, r.attempt())
-		return !r.bad
+		a := r.attempt()
+		if r.bad {
+			failed = fmt.Errorf("attempt cut short: %w", errCorrupt)
+			return false
+		}
+		attempts = append(attempts, a)
+		return true
 	})
+	if err == nil {
+		err = failed
+	}
 	return attempts, err
 }
 
@@ -95,33 +108,20 @@ type SavedDelivery struct {
 // number of such rows and of (tenant, bucket) pairs that have rows in any state
 // but delivered.
 func (s *Store) ScanUnfinished(fn func(SavedDelivery) error) error {
-	it, err := s.db.NewIter(nil)
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	end := newKey(tableByState).after()
-	for ok := it.SeekGE(newKey(tableByState)); ok && string(it.Key()) < string(end); {
-		r := reader{b: it.Key()[1:]}
+	return s.walk(newKey(tableByState), func(k, _ []byte) (seek key, err error) {
+		r := reader{b: k[1:]}
 		t, b, state := hark.TenantID(r.u32()), Bucket(r.u32()), hark.State(r.u8())
 		if state > hark.Sending {
-			ok = it.SeekGE(bucketKey(tableByState, t, b).after())
-			continue
+			return bucketKey(tableByState, t, b).after(), nil
 		}
 		saved := SavedDelivery{Tenant: t, Bucket: b, Destination: hark.DestinationID(r.u64()), Offset: r.off()}
 		row, found, err := s.Delivery(t, b, saved.Destination, saved.Offset)
-		if err != nil {
-			return err
+		if err != nil || !found {
+			return nil, err
 		}
-		if found {
-			saved.Row = row
-			if err := fn(saved); err != nil {
-				return err
-			}
-		}
-		ok = it.Next()
-	}
-	return it.Error()
+		saved.Row = row
+		return nil, fn(saved)
+	})
 }
 
 // RowsBeyond calls fn for every row, in any state, of each destination at an
@@ -129,36 +129,23 @@ func (s *Store) ScanUnfinished(fn func(SavedDelivery) error) error {
 // buckets from first on: what the durable positions do not yet tell. It seeks
 // once per destination that has rows there, and never walks rows before a position.
 func (s *Store) RowsBeyond(first Bucket, position func(hark.TenantID, hark.DestinationID) hark.Offset, fn func(SavedDelivery) error) error {
-	it, err := s.db.NewIter(nil)
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	end := newKey(tableDelivery).after()
-	for ok := it.SeekGE(newKey(tableDelivery)); ok && string(it.Key()) < string(end); {
-		r := reader{b: it.Key()[1:]}
+	return s.walk(newKey(tableDelivery), func(k, v []byte) (seek key, err error) {
+		r := reader{b: k[1:]}
 		d := SavedDelivery{Tenant: hark.TenantID(r.u32()), Bucket: Bucket(r.u32()), Destination: hark.DestinationID(r.u64()), Offset: r.off()}
 		if d.Bucket < first {
-			ok = it.SeekGE(bucketKey(tableDelivery, d.Tenant, first))
-			continue
+			return bucketKey(tableDelivery, d.Tenant, first), nil
 		}
-		if at := position(d.Tenant, d.Destination); d.Offset <= at {
-			next := deliveryKey(d.Tenant, d.Bucket, d.Destination, at+1)
-			if at == ^hark.Offset(0) {
-				next = bucketKey(tableDelivery, d.Tenant, d.Bucket).u64(uint64(d.Destination)).after()
-			}
-			ok = it.SeekGE(next)
-			continue
+		switch at := position(d.Tenant, d.Destination); {
+		case at == ^hark.Offset(0):
+			return bucketKey(tableDelivery, d.Tenant, d.Bucket).u64(uint64(d.Destination)).after(), nil
+		case d.Offset <= at:
+			return deliveryKey(d.Tenant, d.Bucket, d.Destination, at+1), nil
 		}
-		if d.Row, err = decodeRow(it.Value()); err != nil {
-			return err
+		if d.Row, err = decodeRow(v); err != nil {
+			return nil, err
 		}
-		if err := fn(d); err != nil {
-			return err
-		}
-		ok = it.Next()
-	}
-	return it.Error()
+		return nil, fn(d)
+	})
 }
 
 // DeliveryList says which rows [Store.Deliveries] walks, newest first.
@@ -240,6 +227,9 @@ func (s *Store) DestinationsOf(t hark.TenantID, b Bucket, state hark.State, fn f
 // DeliveriesOfEvent calls fn for each destination that has a row for the event
 // at o, from destination after on, at most limit.
 func (s *Store) DeliveriesOfEvent(t hark.TenantID, b Bucket, o hark.Offset, after hark.DestinationID, limit int, fn func(hark.DestinationID, DeliveryRow) bool) (more bool, err error) {
+	if after == ^hark.DestinationID(0) {
+		return false, nil
+	}
 	prefix := bucketKey(tableByEvent, t, b).off(o)
 	var failed error
 	more, err = s.scan(prefix.clone().u64(uint64(after)+1), prefix.after(), limit, func(k, _ []byte) bool {

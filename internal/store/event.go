@@ -18,22 +18,29 @@ const eventVersion = 1
 
 // EncodeEvent returns the stored form of e:
 //
-//	version 1, received (Unix µs) 8, flags 1, [time (Unix ns) 8],
+//	version 1, received (Unix µs) 8, flags 1, [time (Unix s) 8, ns 4],
 //	topic, key, content type, source (each length + bytes),
 //	attribute count, attributes sorted by name, data to the end
 //
 // Received stands at a fixed place so that the committer can set it after the
 // publisher's goroutine did the encoding: see [SetReceived].
 func EncodeEvent(e *hark.Event) []byte {
-	n := 32 + e.Size() + 8*(5+2*len(e.Attributes))
-	b := make([]byte, 0, n)
+	return AppendEvent(make([]byte, 0, EncodedBound(e)), e)
+}
+
+// EncodedBound is at least the length of e's stored form.
+func EncodedBound(e *hark.Event) int { return 32 + e.Size() + 8*(5+2*len(e.Attributes)) }
+
+// AppendEvent appends the stored form of e to b.
+func AppendEvent(b []byte, e *hark.Event) []byte {
 	b = append(b, eventVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Received.UnixMicro()))
 	if e.Time.IsZero() {
 		b = append(b, 0)
 	} else {
 		b = append(b, 1)
-		b = binary.BigEndian.AppendUint64(b, uint64(e.Time.UnixNano()))
+		b = binary.BigEndian.AppendUint64(b, uint64(e.Time.Unix()))
+		b = binary.BigEndian.AppendUint32(b, uint32(e.Time.Nanosecond()))
 	}
 	b = appendBytes(b, e.Topic)
 	b = appendBytes(b, e.Key)
@@ -63,7 +70,7 @@ func DecodeEvent(value []byte) (*hark.Event, error) {
 	}
 	e := &hark.Event{Received: time.UnixMicro(int64(r.u64())).UTC()}
 	if r.u8() == 1 {
-		e.Time = time.Unix(0, int64(r.u64())).UTC()
+		e.Time = time.Unix(int64(r.u64()), int64(r.u32())).UTC()
 	}
 	e.Topic = string(r.bytes())
 	e.Key = string(r.bytes())
@@ -75,7 +82,7 @@ func DecodeEvent(value []byte) (*hark.Event, error) {
 	}
 	if n > 0 {
 		e.Attributes = make(map[string]string, n)
-		for range n {
+		for i := uint64(0); i < n && !r.bad; i++ {
 			name := string(r.bytes())
 			e.Attributes[name] = string(r.bytes())
 		}
@@ -95,7 +102,7 @@ func eventTopic(value []byte) []byte {
 	r := reader{b: value}
 	r.take(9)
 	if r.u8() == 1 {
-		r.take(8)
+		r.take(12)
 	}
 	return r.bytes()
 }

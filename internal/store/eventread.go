@@ -61,18 +61,18 @@ func (s *Store) Lost(fn func(hark.TenantID, hark.Offset)) error {
 
 // IdempotencyWindows calls fn for each window in which a tenant has remembered keys.
 func (s *Store) IdempotencyWindows(fn func(hark.TenantID, uint32)) error {
-	it, err := s.iter(newKey(tableIdempotency), newKey(tableIdempotency).after())
-	if err != nil {
-		return err
-	}
-	defer it.Close()
-	for ok := it.First(); ok; {
-		r := reader{b: it.Key()[1:]}
+	return s.walk(newKey(tableIdempotency), func(k, _ []byte) (key, error) {
+		r := reader{b: k[1:]}
 		t, w := hark.TenantID(r.u32()), r.u32()
 		fn(t, w)
-		ok = it.SeekGE(tenantKey(tableIdempotency, t).u32(w).after())
-	}
-	return it.Error()
+		return tenantKey(tableIdempotency, t).u32(w).after(), nil
+	})
+}
+
+// IdempotencyBytes estimates what a tenant's remembered keys hold on disk.
+func (s *Store) IdempotencyBytes(t hark.TenantID) (uint64, error) {
+	k := tenantKey(tableIdempotency, t)
+	return s.db.EstimateDiskUsage(k, k.after())
 }
 
 // Idempotency looks a key up in one window.

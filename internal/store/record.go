@@ -171,14 +171,23 @@ func (r *IdempotencyForgotten) apply(b *pebble.Batch) {
 	must(b.DeleteRange(from, from.clone().u32(r.Before), nil))
 }
 
-// TenantErased takes away everything a tenant has.
-type TenantErased struct{ Tenant hark.TenantID }
+// TenantErased takes away everything a tenant has. What stays is how far the
+// shard's log had come: were the newest events the tenant's, their offsets would
+// be given out again after a restart.
+type TenantErased struct {
+	Tenant hark.TenantID
+	// End is the log's end when the tenant could no longer publish; see eventlog.Log.Erase.
+	End hark.Offset
+}
 
 func (r *TenantErased) apply(b *pebble.Batch) {
 	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableUsage, tableLost, tableDelivery,
-		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered} {
+		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth} {
 		k := tenantKey(table, r.Tenant)
 		must(b.DeleteRange(k, k.after(), nil))
+	}
+	if r.End > 0 {
+		set(b, tenantKey(tableLost, r.Tenant), key(nil).off(r.End))
 	}
 }
 

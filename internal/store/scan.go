@@ -96,3 +96,41 @@ func (s *Store) scanAll(lower, upper key, fn func(k, v []byte) bool) error {
 		lower = append(key(last), 0)
 	}
 }
+
+// walk goes through everything that begins with prefix in bounded reads. step may
+// name a later key to go on from; nil means the next one.
+func (s *Store) walk(prefix key, step func(k, v []byte) (seek key, err error)) error {
+	from, upper := prefix, prefix.after()
+	for from != nil {
+		var err error
+		if from, err = s.walkPart(from, upper, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walkPart is one bounded read of walk; it returns where to go on, nil at the end.
+func (s *Store) walkPart(from, upper key, step func(k, v []byte) (key, error)) (key, error) {
+	it, err := s.iter(from, upper)
+	if err != nil {
+		return nil, err
+	}
+	defer it.Close()
+	n := 0
+	for ok := it.First(); ok; n++ {
+		if n == scanLimit {
+			return append(key(nil), it.Key()...), nil
+		}
+		seek, err := step(it.Key(), it.Value())
+		if err != nil {
+			return nil, err
+		}
+		if seek != nil {
+			ok = it.SeekGE(seek)
+		} else {
+			ok = it.Next()
+		}
+	}
+	return nil, it.Error()
+}

@@ -57,14 +57,18 @@ func Open(o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := makeFolder(o.FS, o.Dir); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	if err := checkFormat(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
 	s := &Store{fs: o.FS, dir: o.Dir, cache: pebble.NewCache(cmpOr(o.CacheSize, 32<<20))}
-	db, err := pebble.Open(o.FS.PathJoin(o.Dir, "pebble"), s.pebbleOptions(o))
+	name := o.FS.PathJoin(o.Dir, "pebble")
+	if err := makeFolder(o.FS, name); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	db, err := pebble.Open(name, s.pebbleOptions(o))
 	if err != nil {
 		s.cache.Unref()
 		if isLocked(err) {
@@ -75,6 +79,34 @@ func Open(o Options) (*Store, error) {
 	}
 	s.db = db
 	return s, nil
+}
+
+// makeFolder makes dir and what is missing above it, and syncs each parent: a
+// power cut must not take away a folder whose files were synced.
+func makeFolder(fsys vfs.FS, dir string) error {
+	var missing []string
+	for d := dir; ; {
+		if _, err := fsys.Stat(d); err == nil {
+			break
+		}
+		missing = append(missing, d)
+		parent := fsys.PathDir(d)
+		if parent == d {
+			break
+		}
+		d = parent
+	}
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, d := range missing {
+		if parent := fsys.PathDir(d); parent != d {
+			if err := syncDir(fsys, parent); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func cmpOr[T comparable](v, otherwise T) T {
@@ -184,6 +216,9 @@ func checkFormat(fsys vfs.FS, dir string) error {
 	if _, err := fmt.Fscanf(f, "hark data folder, format %d\n", &version); err != nil {
 		return fmt.Errorf("%s is not the mark of a hark data folder: %w", name, err)
 	}
+	if version < 1 {
+		return fmt.Errorf("%s is not the mark of a hark data folder: it says format %d", name, version)
+	}
 	if version > FolderFormat {
 		return fmt.Errorf("the data folder %s has format %d and this hark knows up to %d: use a newer hark", dir, version, FolderFormat)
 	}
@@ -255,8 +290,14 @@ func (s *Store) startIncarnation(now time.Time) (uint64, error) {
 		next.Incarnation = max(next.Incarnation, i.Incarnation+1)
 		next.First = max(next.First, i.First)
 	}
-	tenants := map[hark.TenantID]bool{}
-	if err := s.EventUsages(func(t hark.TenantID, _ Bucket, u Usage) { tenants[t] = true; next.First = max(next.First, u.Last+1) }); err != nil {
+	buckets, err := s.Buckets()
+	if err != nil {
+		return 0, err
+	}
+	for _, b := range buckets {
+		next.First = max(next.First, b.First)
+	}
+	if err := s.EventUsages(func(_ hark.TenantID, _ Bucket, u Usage) { next.First = max(next.First, u.Last+1) }); err != nil {
 		return 0, err
 	}
 	if err := s.Lost(func(_ hark.TenantID, o hark.Offset) { next.First = max(next.First, o+1) }); err != nil {
