@@ -1,0 +1,55 @@
+# make help lists the targets.
+SHELL := /bin/bash
+GO ?= go
+# What -race covers: the rooms with goroutines of their own. e2e runs the built binary.
+ROOMS := $(shell $(GO) list ./... 2>/dev/null | grep -v -e /e2e -e /bench)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
+
+.PHONY: build
+build: ## build bin/hark
+	$(GO) build -trimpath -o bin/hark ./cmd/hark
+
+.PHONY: test
+test: check setup ## everything that must pass: checks, unit tests under -race, end-to-end tests
+	$(GO) test -race -timeout 8m $(ROOMS)
+	$(GO) test -timeout 8m ./e2e/... ./bench/...
+
+.PHONY: check
+check: ## formatting and vet
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these'; exit 1; }
+	$(GO) vet ./...
+
+.PHONY: setup
+setup: ## install what the end-to-end tests need and is missing (Debian and npm packages)
+	./e2e/setup.sh
+
+.PHONY: bench
+bench: bench-eventlog bench-webhooks ## all benchmarks, each against its bound in the same run
+
+.PHONY: bench-eventlog
+bench-eventlog: ## appending to the log against a bare group committer
+	$(GO) run ./bench/eventlog
+
+.PHONY: bench-webhooks
+bench-webhooks: ## publish and deliver against bare programs
+	$(GO) run ./bench/webhooks
+
+.PHONY: bench-isolation
+bench-isolation: ## what bad destinations and tenants do to good ones
+	$(GO) run ./bench/isolation
+
+ROUNDS ?= 500
+RUNS ?= 20000
+.PHONY: soak
+soak: ## long runs: ROUNDS of kill -9, RUNS of the simulation
+	HARK_SOAK_ROUNDS=$(ROUNDS) HARK_SOAK_RUNS=$(RUNS) $(GO) test -count=1 -timeout 24h -run 'Crash|Simulation|PowerCut|Model' ./e2e/... ./internal/...
+
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; done; done
