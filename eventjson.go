@@ -57,8 +57,7 @@ func appendEvent(dst []byte, e *Event, line bool) []byte {
 
 func appendData(dst []byte, e *Event, line bool) []byte {
 	switch {
-	case IsJSON(e.ContentType) && utf8.Valid(e.Data) && json.Valid(e.Data):
-		// json.Valid alone lets broken UTF-8 inside strings pass.
+	case IsJSON(e.ContentType) && validJSON(e.Data):
 		dst = append(dst, `,"data":`...)
 		start := len(dst)
 		dst = append(dst, e.Data...)

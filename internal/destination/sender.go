@@ -130,7 +130,7 @@ func (k *Kind) checkSecrets(c *checker, d *hark.Destination) {
 	for i := range d.Secrets {
 		key, err := webhook.ParseSigningKey(d.Secrets[i].Value.Reveal())
 		if err != nil {
-			c.fault("secret", err.Error()+"; leave it out to get a good one")
+			c.fault("secret", strings.TrimPrefix(err.Error(), "webhook: ")+"; leave it out to get a good one")
 			continue
 		}
 		d.Secrets[i].Value = hark.Secret(key.Reveal())
