@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -249,8 +247,7 @@ func (b *bench) idleDestinations(ctx context.Context) error {
 
 // debtWatch follows the store's compaction debt by /metrics.
 type debtWatch struct {
-	client  *http.Client
-	url     string
+	api     testenv.API
 	samples []float64
 }
 
@@ -258,17 +255,15 @@ type debtWatch struct {
 const debtMetric = "hark_store_compaction_debt_bytes"
 
 func newDebtWatch(s *testenv.Server) *debtWatch {
-	return &debtWatch{client: testenv.NewClient(), url: s.URL + "/metrics"}
+	return &debtWatch{api: s.API()}
 }
 
 func (d *debtWatch) sample() {
-	resp, err := d.client.Get(d.url)
-	if err != nil {
+	answer, err := d.api.Do(context.Background(), "GET", "/metrics", nil)
+	if err != nil || !answer.OK() {
 		return
 	}
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(resp.Body)
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(string(answer.Body)) {
 		if rest, ok := strings.CutPrefix(line, debtMetric); ok {
 			fields := strings.Fields(rest)
 			if v, err := strconv.ParseFloat(fields[len(fields)-1], 64); err == nil {

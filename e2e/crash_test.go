@@ -1,0 +1,174 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/harkhq/hark/e2e/testenv"
+)
+
+// tiny makes flushes, WAL rotation, compaction, buckets and retention fall
+// inside a test of seconds.
+var tiny = []string{
+	"--store-memtable=262144", "--store-cache=1048576", "--store-tail=262144",
+	"--store-bucket-bytes=65536", "--store-bucket-age=1s", "--store-retain-every=300ms",
+	"--retain-age=3s", "--delivery-age=6s", "--key-rate=-1",
+}
+
+// TestCrash publishes under load, kills the server at random moments, starts it
+// again, and judges at the end what every receiver saw: see judge.
+//
+// HARK_SOAK_ROUNDS sets the number of rounds, HARK_SEED repeats a run's choices.
+func TestCrash(t *testing.T) {
+	rounds, seed := 20, uint64(time.Now().UnixNano())
+	if text := os.Getenv("HARK_SOAK_ROUNDS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("HARK_SOAK_ROUNDS: %v", err)
+		}
+		rounds = n
+	}
+	if text := os.Getenv("HARK_SEED"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("HARK_SEED: %v", err)
+		}
+		seed = n
+	}
+	t.Logf("HARK_SEED=%d", seed)
+	c := newCrash(t, seed)
+	for round := range rounds {
+		c.round(round)
+	}
+	c.drain()
+	c.judge()
+}
+
+// crash is the scenario: destinations of several tempers, publishers and a
+// worker that go on through every kill.
+type crash struct {
+	*world
+	random *rand.Rand
+	book   *book
+	kills  []kill // by era of the receiver
+	slow   time.Duration
+	pull   testenv.Destination
+}
+
+// kill is the end of one start of the server.
+type kill struct {
+	at time.Time
+	// commit is a bound on one commit at that time: the slowest answer to a
+	// publish in the second before, which waited for at least one.
+	commit time.Duration
+}
+
+// route is a destination of the scenario: where it posts, and what it takes.
+type route struct {
+	path    string
+	prefix  string // of topics; "" takes all
+	ordered bool
+	delay   time.Duration // the longest answer
+	faults  float64       // share of first attempts that fail
+	workers int           // concurrency; 0 adapts
+}
+
+var crashRoutes = []route{
+	{path: "/all", faults: 0.02},
+	{path: "/slow", prefix: "a.", delay: 30 * time.Millisecond},
+	{path: "/ordered", prefix: "ord.", ordered: true, delay: 3 * time.Millisecond, faults: 0.03},
+	// It gets more than it can take, so its own cursor lags behind and catches up.
+	{path: "/behind", prefix: "lag.", delay: 15 * time.Millisecond, workers: 2},
+}
+
+// pulled is the prefix of the topics that the pull destination takes.
+const pulled = "b."
+
+func newCrash(t *testing.T, seed uint64) *crash {
+	c := &crash{world: start(t, testenv.Setup{Flags: tiny}), random: rand.New(rand.NewPCG(seed, 1)), book: newBook(seed)}
+	c.receiver.Answer = c.answer
+	for _, r := range crashRoutes {
+		d := testenv.Webhook(c.receiver.URL+r.path, r.prefix+">")
+		d.Ordered, d.Concurrency = r.ordered, r.workers
+		d.Retry = map[string]any{"schedule": []string{"0s", "200ms", "500ms", "1s", "2s", "3s", "5s"}}
+		c.add(d)
+	}
+	c.pull = c.add(testenv.Destination{Kind: "pull", Topics: []string{pulled + ">"}, Settings: map[string]any{}})
+	return c
+}
+
+// answer is how the receivers behave. Whether an event's first attempt fails
+// is a function of its id.
+func (c *crash) answer(h *testenv.Hit) int {
+	for _, r := range crashRoutes {
+		if r.path != h.Path {
+			continue
+		}
+		share := float64(hash(h.ID+r.path)%1000) / 1000
+		if r.delay > 0 {
+			time.Sleep(time.Duration(float64(r.delay) * share))
+		}
+		if h.Header.Get("Hark-Attempt") == "1" && share < r.faults {
+			return 500
+		}
+	}
+	return 204
+}
+
+// round puts the server under load for a random time and kills it, sometimes
+// once more while it starts.
+func (c *crash) round(n int) {
+	load := c.load()
+	c.pause(100*time.Millisecond, 1500*time.Millisecond)
+	c.kill()
+	load.wait()
+	for c.random.IntN(5) == 0 {
+		s, err := testenv.Launch(binary, c.server.Next())
+		if err != nil {
+			c.Fatal(err)
+		}
+		c.adopt(s)
+		c.pause(0, 150*time.Millisecond)
+		c.kill()
+	}
+	c.again()
+	c.slow = max(c.slow, c.server.Took)
+	if c.server.Took > 10*time.Second {
+		c.Errorf("round %d: ready only after %v", n, c.server.Took)
+	}
+	c.settle()
+}
+
+func (c *crash) pause(least, most time.Duration) {
+	time.Sleep(least + time.Duration(c.random.Int64N(int64(most-least))))
+}
+
+func (c *crash) kill() {
+	at := time.Now()
+	if err := c.server.Kill(); err != nil {
+		c.Fatal(err)
+	}
+	c.kills = append(c.kills, kill{at, c.book.slowestAck(at.Add(-time.Second))})
+	time.Sleep(5 * time.Millisecond) // requests sent before the kill are taken up
+	c.receiver.NextEra()
+}
+
+// drain waits until everything that must arrive has, and nothing more happens.
+func (c *crash) drain() {
+	load := c.work() // only the worker
+	defer func() {
+		close(load.stop)
+		load.wait()
+	}()
+	eventually(c.T, 60*time.Second, func() string {
+		if missing := c.missing(); len(missing) > 0 {
+			return fmt.Sprintf("%d deliveries are missing, such as %v", len(missing), missing[:min(5, len(missing))])
+		}
+		return ""
+	})
+	time.Sleep(500 * time.Millisecond) // what is too much may still come
+}
