@@ -152,6 +152,9 @@ func (r *Registry) update(old *hark.Destination, revision uint64, edit func(*har
 		return nil, err
 	}
 	at := now()
+	if len(d.Secrets) > 0 {
+		d.Secrets[0].Value = r.fullSecret(old, d.Secrets[0].Value)
+	}
 	secrets, err := mergeSecrets(old.Secrets, d.Secrets, at)
 	if err != nil {
 		return nil, err
@@ -251,7 +254,7 @@ func (r *Registry) RotateSecret(t hark.TenantID, id hark.DestinationID, given ha
 		}
 	}
 	at := now()
-	if d.Secrets, err = rotate(d.Secrets, given, at, overlap); err != nil {
+	if d.Secrets, err = rotate(d.Secrets, r.fullSecret(old, given), at, overlap); err != nil {
 		return nil, err
 	}
 	return r.replace(old, d, at, nil)
@@ -343,6 +346,18 @@ func cloneDestination(d *hark.Destination) *hark.Destination {
 		c.Retry = &retry
 	}
 	return &c
+}
+
+// fullSecret returns a given secret as it would be stored: it may come without its
+// prefix, and must be known again when it comes twice. One that is refused is
+// returned as it is, and refused when the whole is checked.
+func (r *Registry) fullSecret(old *hark.Destination, given hark.Secret) hark.Secret {
+	d := cloneDestination(old)
+	d.Secrets = []hark.SigningSecret{{Value: given}}
+	if r.kinds.Prepare(old, d) != nil {
+		return given
+	}
+	return d.Secrets[0].Value
 }
 
 // mergeSecrets is what an edit may do to secrets: bring a new first one.

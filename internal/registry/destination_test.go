@@ -208,6 +208,53 @@ func TestPutByUID(t *testing.T) {
 	}
 }
 
+// TestReadersWhileWriting is for the race detector.
+func TestReadersWhileWriting(t *testing.T) {
+	r := open(t, newRows())
+	stop := make(chan struct{})
+	var readers, writers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				page, _ := r.Destinations(dt, DestinationQuery{})
+				for _, d := range page {
+					if d.ID == 0 || len(d.Topics) == 0 || d.Revision == 0 {
+						t.Error("half made:", d)
+					}
+					_, _ = r.DestinationByUID(dt, d.UID)
+				}
+			}
+		})
+	}
+	for w := range 4 {
+		writers.Go(func() {
+			d := sample()
+			d.UID = fmt.Sprint(w)
+			for range 100 {
+				got, _, err := r.PutDestination(dt, 0, d)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := r.SetDestinationState(dt, got.ID, got.Revision, hark.DestinationPaused, "x"); err != nil {
+					t.Error(err)
+				}
+				if err := r.DeleteDestination(dt, got.ID, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(stop)
+	readers.Wait()
+}
+
 func size(m *sync.Map) (n int) {
 	m.Range(func(any, any) bool { n++; return true })
 	return n
@@ -296,6 +343,14 @@ func TestSecrets(t *testing.T) {
 		if err != nil || len(d.Secrets) != 3 || d.Secrets[0].Value != "whsec_mine" || d.Secrets[2].Value != first ||
 			!d.Secrets[2].Expires.Equal(time.Now().Add(23*time.Hour)) {
 			t.Fatalf("%v %v", d.Secrets, err)
+		}
+		// The same one again, without its prefix, is no change.
+		same, err := r.UpdateDestination(dt, d.ID, 0, func(d *hark.Destination) error {
+			d.Secrets = []hark.SigningSecret{{Value: "mine"}}
+			return nil
+		})
+		if err != nil || same != d {
+			t.Fatalf("%v %v", same, err)
 		}
 		time.Sleep(25 * time.Hour)
 		d, _ = r.UpdateDestination(dt, d.ID, 0, func(d *hark.Destination) error { d.Name = "y"; return nil })

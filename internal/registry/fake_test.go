@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -88,6 +89,9 @@ func (h *hooks) Prepare(_, d *hark.Destination) error {
 	}
 	if s["bad"] != nil {
 		faults = append(faults, hark.Invalidf("settings.bad", "no"))
+	}
+	for i := range d.Secrets {
+		d.Secrets[i].Value = hark.Secret("whsec_" + strings.TrimPrefix(d.Secrets[i].Value.Reveal(), "whsec_"))
 	}
 	return errors.Join(faults...)
 }
