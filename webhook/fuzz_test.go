@@ -37,8 +37,8 @@ func FuzzVerify(f *testing.F) {
 		if err != nil {
 			t.Fatalf("accepted what we would not sign: %v", err)
 		}
-		fields := bytes.Split([]byte(sig), []byte(" "))
-		for _, entry := range fields {
+		fields := bytes.SplitSeq([]byte(sig), []byte(" "))
+		for entry := range fields {
 			if string(entry) == want || bytes.HasPrefix(entry, []byte("v1a,")) {
 				return
 			}

@@ -44,7 +44,10 @@ type Config struct {
 	BodyTimeout time.Duration // from the header of an answer to its last byte, default 5 s
 	IdleTimeout time.Duration // how long a connection is kept for reuse, default 90 s
 
-	MaxConns       int   // open sockets at once, default 12,000
+	// MaxConns bounds the sockets open at once, default 12,000. Looking up a
+	// name takes one or two more for that time.
+	MaxConns int
+
 	MaxIdle        int   // connections kept for reuse, default a quarter of MaxConns
 	MaxIdlePerHost int   // of those for one host, default 256
 	MaxHeader      int64 // bytes of an answer's header, default 64 KiB
@@ -104,7 +107,6 @@ func (c Config) validate() error {
 // use.
 type Client struct {
 	cfg       Config
-	guard     *Guard
 	dialer    net.Dialer
 	tls       *tls.Config
 	transport *http.Transport
@@ -118,8 +120,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	c := &Client{cfg: cfg, guard: &cfg.Guard}
-	c.dialer = net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver, ControlContext: c.guard.control}
+	c := &Client{cfg: cfg}
+	c.dialer = net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver, ControlContext: c.cfg.Guard.control}
 	if cfg.SourceAddr.IsValid() {
 		c.dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(cfg.SourceAddr, 0))
 	}
@@ -160,7 +162,7 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Guard returns the guard, for checking settings.
-func (c *Client) Guard() *Guard { return c.guard }
+func (c *Client) Guard() *Guard { return &c.cfg.Guard }
 
 // CloseIdle closes the connections that no request uses.
 func (c *Client) CloseIdle() { c.transport.CloseIdleConnections() }

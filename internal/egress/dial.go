@@ -57,6 +57,10 @@ func (c *conn) Close() error {
 // dialTLS does the handshake itself, and not net/http, so that a failure is
 // known to be one of TLS.
 func (c *Client) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
+	return c.dialTLSWith(ctx, network, addr, c.tls.NextProtos)
+}
+
+func (c *Client) dialTLSWith(ctx context.Context, network, addr string, protos []string) (net.Conn, error) {
 	nc, err := c.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -67,7 +71,7 @@ func (c *Client) dialTLS(ctx context.Context, network, addr string) (net.Conn, e
 		return nil, dialFault(addr, err)
 	}
 	cfg := c.tls.Clone()
-	cfg.ServerName = host
+	cfg.ServerName, cfg.NextProtos = host, protos
 	tc := tls.Client(nc, cfg)
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.TLSTimeout)
 	defer cancel()
@@ -82,10 +86,23 @@ func (c *Client) dialTLS(ctx context.Context, network, addr string) (net.Conn, e
 // the guard, so the targets are checked before: Transport calls Proxy for each
 // request.
 func (c *Client) useProxy() {
+	proxy := *c.cfg.ProxyURL
+	dial := c.dial
+	if proxy.Scheme == "https" {
+		// Transport would offer HTTP/2 to such a proxy and then speak HTTP/1.1:
+		// we do the TLS, and tell it of a plain one.
+		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return c.dialTLSWith(ctx, network, addr, []string{"http/1.1"})
+		}
+		proxy.Scheme = "http"
+		if proxy.Port() == "" {
+			proxy.Host = net.JoinHostPort(proxy.Hostname(), "443")
+		}
+	}
 	c.dialer.ControlContext = nil
 	c.transport.DialTLSContext = nil // it is for connections without a proxy
 	c.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		nc, err := c.dial(ctx, network, addr)
+		nc, err := dial(ctx, network, addr)
 		if err != nil {
 			e := err.(*Error)
 			if e.Fault != FaultBusy {
@@ -99,7 +116,7 @@ func (c *Client) useProxy() {
 		if err := c.checkTarget(req.Context(), req.URL); err != nil {
 			return nil, err
 		}
-		return c.cfg.ProxyURL, nil
+		return &proxy, nil
 	}
 	c.transport.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
 		if res.StatusCode != http.StatusOK {
@@ -122,12 +139,12 @@ func (c *Client) checkTarget(ctx context.Context, u *url.URL) error {
 		}
 		port = uint16(n)
 	}
-	if err := c.guard.CheckPort(port); err != nil {
+	if err := c.cfg.Guard.CheckPort(port); err != nil {
 		return refused(err)
 	}
 	// The proxy may read a host in other ways than our resolver, so hosts that
 	// can be read in two ways do not get that far.
-	host, err := c.guard.checkHost(u)
+	host, err := c.cfg.Guard.checkHost(u)
 	if err != nil {
 		if r, ok := errors.AsType[*RefusedError](err); ok {
 			return refused(r)
@@ -145,7 +162,7 @@ func (c *Client) checkTarget(ctx context.Context, u *url.URL) error {
 		return dialFault(host, err)
 	}
 	for _, a := range addrs {
-		if err := c.guard.Check(a); err != nil {
+		if err := c.cfg.Guard.Check(a); err != nil {
 			return refused(err)
 		}
 	}

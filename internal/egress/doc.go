@@ -79,7 +79,9 @@
 //
 // # What is told
 //
-// This room logs nothing. Its errors hold the name and address of the target
+// This room logs nothing (net/http itself writes one line through package log
+// when a server sends what nobody asked for; whoever owns the process decides
+// where package log goes). Its errors hold the name and address of the target
 // (an address that was refused too: whoever chose the name could learn what an
 // internal name resolves to, so show RefusedError to the destination's owner
 // only if that is acceptable), never a path, a query, a header, our own

@@ -171,7 +171,7 @@ func (d *fakeDNS) set(t testing.TB, name string, lookups ...string) {
 	t.Helper()
 	for _, l := range lookups {
 		var addrs []netip.Addr
-		for _, s := range strings.Fields(l) {
+		for s := range strings.FieldsSeq(l) {
 			a, err := netip.ParseAddr(s)
 			if err != nil {
 				t.Fatal(err)
