@@ -16,7 +16,7 @@ import (
 // Fault classes why a request got no answer. Its text is stable.
 type Fault uint8
 
-// The faults. Those up to FaultTooLarge are the destination's, see Charged.
+// The faults. Those up to FaultRequest are the destination's, see Charged.
 const (
 	FaultNone     Fault = iota
 	FaultRefused        // the guard refuses the address or port: see RefusedError
