@@ -56,7 +56,11 @@ func (w *world) step() {
 	case n < 50:
 		w.append()
 	case n < 70:
-		w.walk(w.tenant(), w.patterns(), w.offset())
+		t, after := w.tenant(), w.offset()
+		if floor := w.floor[t]; floor > 0 && w.rng.IntN(4) == 0 { // at the very edge of a gap
+			after = floor - hark.Offset(w.rng.IntN(2))
+		}
+		w.walk(t, w.patterns(), after)
 	case n < 76:
 		w.next(w.offset())
 	case n < 82:

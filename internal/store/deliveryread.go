@@ -247,3 +247,50 @@ func (s *Store) DeliveriesOfEvent(t hark.TenantID, b Bucket, o hark.Offset, afte
 	}
 	return more, err
 }
+
+// RowsAfter calls fn for every row of one destination in one bucket at an offset
+// after a position.
+func (s *Store) RowsAfter(t hark.TenantID, b Bucket, d hark.DestinationID, after hark.Offset, fn func(SavedDelivery) error) error {
+	prefix := bucketKey(tableDelivery, t, b).u64(uint64(d))
+	var failed error
+	err := s.scanAll(prefix.clone().off(after+1), prefix.after(), func(k, v []byte) bool {
+		r := reader{b: k[len(prefix):]}
+		row := SavedDelivery{Tenant: t, Bucket: b, Destination: d, Offset: r.off()}
+		if row.Row, failed = decodeRow(v); failed == nil {
+			failed = fn(row)
+		}
+		return failed == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+// DeliveriesByTime walks the rows of a tenant and bucket from the newest event
+// down, whatever their destination, starting before (before, destination): of one
+// event the destination with the highest id comes first. It stops when fn
+// returns false or limit rows were seen.
+func (s *Store) DeliveriesByTime(t hark.TenantID, b Bucket, before hark.Offset, destination hark.DestinationID, limit int,
+	fn func(hark.Offset, hark.DestinationID, DeliveryRow) bool) (more bool, err error) {
+	prefix := bucketKey(tableByEvent, t, b)
+	upper := prefix.after()
+	if before > 0 {
+		upper = prefix.clone().off(before).u64(uint64(destination))
+	}
+	var failed error
+	more, err = s.scanBack(prefix, upper, limit, func(k, _ []byte) bool {
+		r := reader{b: k[len(prefix):]}
+		o, d := r.off(), hark.DestinationID(r.u64())
+		row, ok, err := s.Delivery(t, b, d, o)
+		if err != nil {
+			failed = err
+			return false
+		}
+		return !ok || fn(o, d, row)
+	})
+	if failed != nil {
+		return false, failed
+	}
+	return more, err
+}

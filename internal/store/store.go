@@ -123,8 +123,9 @@ func isLocked(err error) bool {
 
 // pebbleOptions sets everything that matters explicitly. Figures: bench/store.
 func (s *Store) pebbleOptions(o Options) *pebble.Options {
+	log := &logger{log: o.Logger, fatal: o.Fatal}
 	p := &pebble.Options{
-		FS:                          o.FS,
+		FS:                          &guardFS{FS: o.FS, fatal: log.Fatalf},
 		FormatMajorVersion:          pebbleFormat,
 		Cache:                       s.cache,
 		MemTableSize:                cmpOr(o.MemTableSize, 32<<20),
@@ -136,7 +137,7 @@ func (s *Store) pebbleOptions(o Options) *pebble.Options {
 		MaxOpenFiles:                1000,
 		BytesPerSync:                512 << 10,
 		DisableWAL:                  false,
-		Logger:                      &logger{log: o.Logger, fatal: o.Fatal},
+		Logger:                      log,
 	}
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -327,6 +328,9 @@ func (l *logger) Errorf(format string, args ...any) {
 // Fatalf never returns: Pebble goes on after it as if the write had worked.
 func (l *logger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
+	if l.log != nil {
+		l.log.Error("the disk failed and nothing more can be promised", "detail", msg)
+	}
 	if l.fatal != nil {
 		l.fatal(msg)
 	} else {
