@@ -25,7 +25,9 @@ type Attempt struct {
 }
 
 // Duration is how long the attempt took.
-func (a *Attempt) Duration() time.Duration { return time.Duration(a.Millis * float64(time.Millisecond)) }
+func (a *Attempt) Duration() time.Duration {
+	return time.Duration(a.Millis * float64(time.Millisecond))
+}
 
 // Delivery is a delivery as the server shows it.
 type Delivery struct {

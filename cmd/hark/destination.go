@@ -1,0 +1,293 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/client"
+	"github.com/harkhq/hark/webhook"
+)
+
+type destinationCmd struct {
+	Add    destinationAdd    `cmd:"" help:"Add a destination."`
+	List   destinationList   `cmd:"" aliases:"ls" help:"List destinations."`
+	Show   destinationShow   `cmd:"" aliases:"get" help:"Show one: its settings, and what it is doing now."`
+	Test   destinationTest   `cmd:"" help:"Send a test event now and tell how it went."`
+	Pause  destinationPause  `cmd:"" help:"Send nothing for now; what comes meanwhile waits."`
+	Resume destinationResume `cmd:"" help:"Send again, from where it stopped."`
+	Replay destinationReplay `cmd:"" help:"Deliver a past range again."`
+	Rotate destinationRotate `cmd:"" help:"Make a new signing secret."`
+	Remove destinationRemove `cmd:"" aliases:"rm,delete" help:"Remove a destination."`
+}
+
+func (*destinationCmd) Help() string {
+	return `A destination is named by its id (dst_…) or by the uid that you gave it.
+
+Example:
+  hark destination add https://example.com/hook --topic 'orders.*'`
+}
+
+// addRemote is the server and the destination in question.
+type oneDestination struct {
+	Destination destinationRef `arg:"" help:"Id (dst_…) or uid of the destination."`
+	remote
+}
+
+func (o *oneDestination) find(a *app) (*client.Client, hark.DestinationID, error) {
+	c, err := o.client()
+	if err != nil {
+		return nil, 0, err
+	}
+	id, err := o.Destination.find(a.ctx, c)
+	return c, id, err
+}
+
+type destinationAdd struct {
+	URL string `arg:"" optional:"" help:"Where to send; for kinds that need none, leave it out."`
+
+	Kind    string            `help:"What carries the events (webhook)." default:"webhook"`
+	Topic   []string          `help:"Which topics: * is one token, a last > one or more; may be repeated (all topics)." placeholder:"PATTERN" short:"t"`
+	Set     map[string]string `help:"A setting of the kind; may be repeated. A value may be JSON." placeholder:"NAME=VALUE" mapsep:"none"`
+	UID     string            `name:"uid" help:"Your own name for it. Adding it again changes the one that has it."`
+	Name    string            `help:"A name for people."`
+	Secret  string            `help:"A signing secret of your own; one is made when it is missing." placeholder:"whsec_…"`
+	Start   string            `help:"Begin at earliest, an event id or a time (now)." placeholder:"WHERE"`
+	Ordered bool              `help:"One delivery in flight per event key, in order."`
+	OnDead  string            `help:"What an ordered one does after a delivery died: continue or stop." enum:",continue,stop" default:"" placeholder:"WHAT"`
+
+	Schedule    []string      `help:"Wait before each attempt, such as 0s,5s,1m,1h." placeholder:"WAIT,…"`
+	Attempt     time.Duration `name:"attempt-timeout" help:"How long one attempt may take (20s)." placeholder:"DURATION"`
+	RateLimit   float64       `help:"Deliveries per second at most." placeholder:"N"`
+	Concurrency int           `help:"Deliveries in flight at most (adapts, up to 256)." placeholder:"N"`
+	remote
+}
+
+func (*destinationAdd) Help() string {
+	return `Examples:
+  hark destination add https://example.com/hook --topic 'orders.*' --uid billing
+  hark destination add --kind pull --topic 'jobs.>' --uid workers
+  hark destination add https://example.com/hook --set method=PUT --set 'headers={"x-team":"blue"}'`
+}
+
+func (d *destinationAdd) Run(a *app) error {
+	spec, err := d.spec()
+	if err != nil {
+		return err
+	}
+	c, err := d.client()
+	if err != nil {
+		return err
+	}
+	add := c.CreateDestination
+	if d.UID != "" {
+		add = c.PutDestination
+	}
+	made, err := add(a.ctx, *spec)
+	if err != nil {
+		return err
+	}
+	return a.answer(made, func() {
+		a.facts("id", made.ID, "uid", made.UID, "kind", made.Kind, "topics", join(made.Topics), "secret", styled(warn, made.Secret.Reveal()))
+		if made.Secret != "" {
+			a.note("the secret verifies what arrives; it is shown this once")
+		}
+		if made.Kind != "pull" {
+			a.note("next: hark destination test %s", made.ID)
+		}
+	})
+}
+
+func (d *destinationAdd) spec() (*client.DestinationSpec, error) {
+	if len(d.Topic) == 0 {
+		d.Topic = []string{">"}
+	}
+	topics, err := patterns("--topic", d.Topic)
+	if err != nil {
+		return nil, err
+	}
+	start, err := startText("--start", d.Start)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := d.settings()
+	if err != nil {
+		return nil, err
+	}
+	if d.Secret != "" {
+		if _, err := webhook.ParseSecret(d.Secret); err != nil {
+			return nil, wrongUse("leave --secret out, and one is made", "--secret: %s", strings.TrimPrefix(err.Error(), "webhook: "))
+		}
+	}
+	retry, err := d.retry()
+	if err != nil {
+		return nil, err
+	}
+	return &client.DestinationSpec{Kind: d.Kind, Topics: topics, Settings: settings, UID: d.UID, Name: d.Name, Start: start,
+		Secret: hark.Secret(d.Secret), Ordered: d.Ordered, OnDead: hark.OnDead(d.OnDead), Retry: retry,
+		RateLimit: d.RateLimit, Concurrency: d.Concurrency}, nil
+}
+
+func (d *destinationAdd) settings() (map[string]any, error) {
+	settings := map[string]any{}
+	for name, value := range d.Set {
+		settings[name] = value
+		if v := json.RawMessage(value); json.Valid(v) {
+			settings[name] = v
+		}
+	}
+	if d.URL != "" {
+		u, err := url.Parse(d.URL)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, wrongUse("https://example.com/hook", "%q is not an http or https URL", d.URL)
+		}
+		settings["url"] = d.URL
+	} else if d.Kind == "webhook" && settings["url"] == nil {
+		return nil, wrongUse("hark destination add https://example.com/hook --topic 'orders.*'", "a webhook needs the URL to send to")
+	}
+	return settings, nil
+}
+
+func (d *destinationAdd) retry() (*hark.Retry, error) {
+	if len(d.Schedule) == 0 && d.Attempt == 0 {
+		return nil, nil
+	}
+	r := &hark.Retry{Timeout: hark.Duration(d.Attempt)}
+	for _, s := range d.Schedule {
+		wait, err := parseSpan(s)
+		if err != nil {
+			return nil, wrongUse("--schedule 0s,5s,1m,1h", "--schedule: %q is not a duration", s)
+		}
+		r.Schedule = append(r.Schedule, hark.Duration(wait))
+	}
+	if err := r.Check(); err != nil {
+		return nil, wrongUse("--schedule 0s,5s,1m,1h --attempt-timeout 20s", "%v", err)
+	}
+	return r, nil
+}
+
+type destinationList struct {
+	Kind  string `help:"Only this kind."`
+	State string `help:"Only active, paused or disabled ones." enum:",active,paused,disabled" default:""`
+	Limit int    `help:"How many at most (100)." default:"100"`
+	remote
+}
+
+func (*destinationList) Help() string { return "Example:\n  hark destination list --state disabled" }
+
+func (d *destinationList) Run(a *app) error {
+	c, err := d.client()
+	if err != nil {
+		return err
+	}
+	list := struct {
+		Destinations []*client.Destination `json:"destinations"`
+	}{[]*client.Destination{}}
+	q := client.DestinationQuery{Kind: d.Kind, State: hark.DestinationState(d.State), PageSize: pageSize(d.Limit)}
+	for one, err := range c.Destinations(a.ctx, q) {
+		if err != nil {
+			return err
+		}
+		if list.Destinations = append(list.Destinations, one); len(list.Destinations) >= d.Limit {
+			break
+		}
+	}
+	return a.answer(list, func() {
+		if len(list.Destinations) == 0 {
+			a.note("no destinations; add one with: hark destination add https://example.com/hook --topic 'orders.*'")
+			return
+		}
+		rows := [][]cell{header("ID", "UID", "KIND", "STATE", "TOPICS", "TO")}
+		for _, one := range list.Destinations {
+			rows = append(rows, []cell{plain(one.ID), plain(one.UID), plain(one.Kind), stateCell(string(one.State)), plain(snippet([]byte(join(one.Topics)), 40)), plain(snippet([]byte(target(one)), 60))})
+		}
+		a.table(rows...)
+	})
+}
+
+func pageSize(limit int) int { return max(1, min(limit, hark.MaxPageSize)) }
+
+func join(ps []hark.Pattern) string {
+	var texts []string
+	for _, p := range ps {
+		texts = append(texts, string(p))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// target is what people would call the place a destination sends to.
+func target(d *client.Destination) string {
+	var settings struct {
+		URL string `json:"url"`
+	}
+	if json.Unmarshal(d.Settings, &settings) != nil {
+		return ""
+	}
+	return settings.URL
+}
+
+func stateCell(state string) cell {
+	switch state {
+	case "active", "delivered", "closed":
+		return styled(good, state)
+	case "disabled", "dead", "expired", "open":
+		return styled(bad, state)
+	case "paused", "due", "sending", "cancelled", "probing":
+		return styled(warn, state)
+	}
+	return plain(state)
+}
+
+type destinationShow struct {
+	oneDestination
+	Reveal bool `help:"Show the signing secret, too; needs an admin key."`
+}
+
+func (*destinationShow) Help() string { return "Example:\n  hark destination show billing" }
+
+func (d *destinationShow) Run(a *app) error {
+	c, id, err := d.find(a)
+	if err != nil {
+		return err
+	}
+	get := c.Destination
+	if d.Reveal {
+		get = c.RevealDestination
+	}
+	one, err := get(a.ctx, id)
+	if err != nil {
+		return err
+	}
+	return a.answer(one, func() { a.showDestination(one) })
+}
+
+func (a *app) showDestination(d *client.Destination) {
+	a.facts("id", d.ID, "uid", d.UID, "name", d.Name, "kind", d.Kind, "topics", join(d.Topics), "to", target(d),
+		"settings", string(d.Settings), "filter", string(d.Filter),
+		"state", stateCell(string(d.State)), "reason", d.Reason, "secret", styled(warn, d.Secret.Reveal()),
+		"created", stamp(d.Created), "updated", stamp(d.Updated))
+	s := d.Status
+	if s == nil {
+		return
+	}
+	replay := ""
+	if s.Replay != nil {
+		replay = fmt.Sprintf("at %v, to %v", s.Replay.Cursor, s.Replay.To)
+	}
+	a.facts("behind", s.Behind, "waiting", s.Waiting, "in flight", s.InFlight, "breaker", stateCell(s.Breaker),
+		"retry at", stamp(s.RetryAt), "failing since", stamp(s.FailingSince), "filtered", zeroEmpty(s.Filtered),
+		"cursor", s.Cursor, "replay", replay)
+	for _, g := range s.Gaps {
+		a.facts("gap", plainf("%v to %v, told %s", g.From, g.To, ago(g.At)))
+	}
+}
+
+func zeroEmpty(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/client"
+	"github.com/harkhq/hark/webhook"
+)
+
+const (
+	defaultServer   = "http://127.0.0.1:8080"
+	defaultReceiver = "127.0.0.1:9000"
+)
+
+func newSecret() string { return webhook.GenerateSecret().Reveal() }
+
+type receiveCmd struct {
+	Addr   string        `help:"Address to listen on (127.0.0.1:9000)." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
+	Secret []string      `help:"Verify with this secret; may be repeated." placeholder:"whsec_…" env:"HARK_SECRET"`
+	Status int           `help:"Answer with this status (200, or 401 to what is not verified)." placeholder:"N"`
+	Fail   int           `help:"Answer the first N requests with 503, to see retries." placeholder:"N"`
+	Delay  time.Duration `help:"Wait so long before answering." placeholder:"DURATION"`
+	Count  int           `help:"Stop after N requests." placeholder:"N"`
+	Add    bool          `help:"Add itself to the server as a destination, with a secret of its own."`
+	Topic  []string      `help:"With --add: which topics (all)." placeholder:"PATTERN" short:"t"`
+	remote
+}
+
+func (*receiveCmd) Help() string {
+	return `Examples:
+  hark receive --secret whsec_…
+  hark receive --add --topic 'orders.*'`
+}
+
+// receiver shows and answers webhooks.
+type receiver struct {
+	cmd     *receiveCmd
+	app     *app
+	secrets secrets
+	done    context.CancelFunc
+
+	mu   sync.Mutex // guards below, and keeps the lines of one request together
+	seen int
+}
+
+// received is what --json writes for each request.
+type received struct {
+	ID       string          `json:"id"`
+	Topic    string          `json:"topic,omitempty"`
+	Attempt  string          `json:"attempt,omitempty"`
+	Verified *bool           `json:"verified"` // null: there is no secret to verify with
+	Reason   string          `json:"reason,omitempty"`
+	Status   int             `json:"status"`
+	Type     string          `json:"content_type,omitempty"`
+	Bytes    int             `json:"bytes"`
+	Data     json.RawMessage `json:"data,omitempty"`
+	Text     string          `json:"text,omitempty"`
+}
+
+func (r *receiveCmd) Run(a *app) error {
+	if r.Status != 0 && (r.Status < 200 || r.Status > 599) {
+		return wrongUse("--status 503", "--status: must be from 200 to 599")
+	}
+	if _, err := patterns("--topic", r.Topic); err != nil {
+		return err
+	}
+	if r.Add && len(r.Secret) == 0 {
+		r.Secret = []string{newSecret()}
+	}
+	keys, err := parseSecrets(r.Secret)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", r.Addr)
+	if err != nil {
+		return failed("--addr with another port, such as 127.0.0.1:9001", "cannot listen on %s: %v", r.Addr, plainNet(err))
+	}
+	url := "http://" + listener.Addr().String()
+	if r.Add {
+		if err := r.add(a, url); err != nil {
+			listener.Close()
+			return err
+		}
+	}
+	ctx, done := context.WithCancel(a.ctx)
+	defer done()
+	rec := &receiver{cmd: r, app: a, secrets: keys, done: done}
+	a.note("receiving on %s, answering %s; stop with Ctrl-C", url, rec.answers())
+	if len(r.Secret) == 0 {
+		a.note("no secret, so nothing is verified: give --secret with what hark destination add showed")
+	}
+	return rec.serve(ctx, listener)
+}
+
+// add makes the receiver a destination; again, it is the same one.
+func (r *receiveCmd) add(a *app, url string) error {
+	c, err := r.client()
+	if err != nil {
+		return err
+	}
+	topics := r.Topic
+	if len(topics) == 0 {
+		topics = []string{">"}
+	}
+	ps, err := patterns("--topic", topics)
+	if err != nil {
+		return err
+	}
+	spec := client.Webhook(url, ps...)
+	spec.UID, spec.Name, spec.Secret = "hark-receive-"+r.Addr, "hark receive", hark.Secret(r.Secret[0])
+	d, err := c.PutDestination(a.ctx, spec)
+	if err != nil {
+		return err
+	}
+	a.note("added as %s for %s", d.ID, join(ps))
+	return nil
+}
+
+func (r *receiver) answers() string {
+	if r.cmd.Status != 0 {
+		return fmt.Sprint(r.cmd.Status)
+	}
+	return "200"
+}
+
+func (r *receiver) serve(ctx context.Context, listener net.Listener) error {
+	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		bound, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if srv.Shutdown(bound) != nil {
+			srv.Close()
+		}
+	}()
+	if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-stopped
+	return nil
+}
+
+// ServeHTTP shows one request and answers it.
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, hark.MaxBatchBytes))
+	if err != nil {
+		http.Error(w, "the body could not be read", http.StatusBadRequest)
+		return
+	}
+	got := received{ID: req.Header.Get("webhook-id"), Topic: req.Header.Get("hark-topic"), Attempt: req.Header.Get("hark-attempt"),
+		Type: req.Header.Get("Content-Type"), Bytes: len(body)}
+	if json.Valid(body) {
+		got.Data = body
+	} else {
+		got.Text = snippet(body, 1000)
+	}
+	if len(r.secrets.texts) > 0 {
+		v := inspect(req.Header, body, r.secrets, time.Now(), webhook.DefaultTolerance)
+		got.Verified, got.Reason = &v.Verified, v.Detail
+	}
+	if r.cmd.Delay > 0 {
+		time.Sleep(r.cmd.Delay)
+	}
+	got.Status = r.show(&got, body)
+	w.WriteHeader(got.Status)
+}
+
+// show writes the request's line and decides its status.
+func (r *receiver) show(got *received, body []byte) (status int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen++
+	switch {
+	case r.seen <= r.cmd.Fail:
+		status = http.StatusServiceUnavailable
+	case r.cmd.Status != 0:
+		status = r.cmd.Status
+	case got.Verified != nil && !*got.Verified:
+		status = http.StatusUnauthorized
+	default:
+		status = http.StatusOK
+	}
+	got.Status = status
+	a := r.app
+	a.answer(got, func() {
+		mark, word := a.paint(warn, "?"), "not verified: no secret"
+		switch {
+		case got.Verified == nil:
+		case *got.Verified:
+			mark, word = a.paint(good, "✓"), "verified"
+		default:
+			mark, word = a.paint(bad, "✗"), "not verified: "+got.Reason
+		}
+		a.printf("%s %s  %s  attempt %s  %s  answered %d\n", mark, clean(got.ID), a.paint(bold, clean(got.Topic)), clean(got.Attempt), word, status)
+		a.printf("  %s %s\n", a.paint(faint, clean(got.Type)), snippet(body, 200))
+	})
+	if r.cmd.Count > 0 && r.seen >= r.cmd.Count {
+		r.done()
+	}
+	return status
+}
+
+// clean makes a stranger's header fit to print.
+func clean(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return snippet([]byte(s), 255)
+}
+
+func plainNet(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/harkhq/hark/server"
+)
+
+type serveCmd struct {
+	Config string        `help:"Read settings from this YAML file; flags and HARK_* come first." placeholder:"FILE" type:"path" env:"HARK_CONFIG"`
+	Server server.Config `embed:""`
+}
+
+func (*serveCmd) Help() string {
+	return `The first start makes an admin key and prints it once.
+
+Examples:
+  hark serve --addr :8080 --data /var/lib/hark
+  hark serve --config /etc/hark.yaml      lines like "addr: :8080", named as the flags, with _ for -`
+}
+
+func (s *serveCmd) Run(a *app) error {
+	if err := loadConfig(a, s.Config, &s.Server); err != nil {
+		return err
+	}
+	srv, err := startServer(s.Server)
+	if err != nil {
+		return err
+	}
+	if key := srv.FirstKey(); key != "" {
+		err := a.answer(map[string]string{"key": key, "url": srv.URL()}, func() {
+			a.printf("The first admin key, shown this once:\n\n  %s\n\nKeep it now; other keys are made with it: HARK_KEY=… hark key create --scope publish\n\n", a.paint(warn, key))
+		})
+		if err != nil {
+			srv.Close()
+			return err
+		}
+	}
+	return runServer(a, srv)
+}
+
+type devCmd struct {
+	Config string        `help:"Read settings from this YAML file; flags and HARK_* come first." placeholder:"FILE" type:"path" env:"HARK_CONFIG"`
+	Server server.Config `embed:""`
+}
+
+func (*devCmd) Help() string {
+	return `It listens on this machine only and needs no key. Destinations may be on this
+machine, too. Everything else is as in hark serve, also the data folder.
+
+Example:
+  hark dev`
+}
+
+func (d *devCmd) Run(a *app) error {
+	if err := loadConfig(a, d.Config, &d.Server); err != nil {
+		return err
+	}
+	d.Server.Dev = true
+	srv, err := startServer(d.Server)
+	if err != nil {
+		return err
+	}
+	next := whatNext(srv.URL())
+	if err := a.answer(next, func() { a.showNext(next) }); err != nil {
+		srv.Close()
+		return err
+	}
+	return runServer(a, srv)
+}
+
+func startServer(cfg server.Config) (*server.Server, error) {
+	srv, err := server.New(cfg)
+	if err == nil {
+		return srv, nil
+	}
+	f := &failure{msg: faults(err), code: exitFailure, err: err, try: "hark doctor"}
+	switch text := err.Error(); {
+	case strings.HasPrefix(text, "--"): // the configuration's own words
+		f.code, f.try = exitUsage, "hark serve --help"
+	case strings.Contains(text, "cannot listen"):
+		f.try = "hark doctor, or another address: --addr 127.0.0.1:8081"
+	}
+	return nil, f
+}
+
+// faults puts the parts of a joined error on one line.
+func faults(err error) string {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		var texts []string
+		for _, one := range many.Unwrap() {
+			texts = append(texts, one.Error())
+		}
+		return strings.Join(texts, "; ")
+	}
+	return err.Error()
+}
+
+func runServer(a *app, srv *server.Server) error {
+	stop := context.AfterFunc(a.ctx, func() {
+		a.note("hark: stopping; once more to stop at once")
+	})
+	defer stop()
+	err := srv.Run(a.ctx)
+	if errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted) {
+		return nil
+	}
+	return err
+}
+
+// commandWord is how this program was started, so that what we print can be copied.
+func commandWord() string {
+	path, err := os.Executable()
+	switch {
+	case err == nil && strings.Contains(path, "go-build"):
+		return "go run ./cmd/hark"
+	case !strings.Contains(os.Args[0], string(os.PathSeparator)):
+		return os.Args[0]
+	}
+	return path
+}
+
+// next is what to type after hark dev.
+type next struct {
+	URL   string   `json:"url"`
+	Lines []string `json:"next"`
+}
+
+func whatNext(url string) next {
+	word, where := commandWord(), ""
+	if url != defaultServer {
+		where = " --server " + url
+	}
+	secret := newSecret()
+	return next{URL: url, Lines: []string{
+		fmt.Sprintf("%s receive --secret %s", word, secret),
+		fmt.Sprintf("%s destination add http://%s --secret %s%s", word, defaultReceiver, secret, where),
+		fmt.Sprintf(`%s publish orders.paid --data '{"total": 42}'%s`, word, where),
+	}}
+}
+
+func (a *app) showNext(n next) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nHark is listening on %s, for this machine only, without keys.\n\n", a.paint(bold, n.URL))
+	for i, what := range []string{"In a second terminal, receive webhooks and see them verified:",
+		"In a third, send everything there:", "And publish an event:"} {
+		fmt.Fprintf(&b, "%s\n\n  %s\n\n", a.paint(faint, what), n.Lines[i])
+	}
+	io.WriteString(a.stdout, b.String())
+}
