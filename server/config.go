@@ -39,6 +39,8 @@ type Config struct {
 	KeyRate     float64       `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
 	StopTimeout time.Duration `help:"How long a stop waits for deliveries under way (15s)." env:"HARK_STOP_TIMEOUT" yaml:"stop_timeout"`
 
+	DebugAddr string `help:"Loopback address for profiles (pprof); off when empty." placeholder:"HOST:PORT" env:"HARK_DEBUG_ADDR" yaml:"debug_addr" hidden:""`
+
 	LogLevel  string `help:"debug, info, warn or error (info)." env:"HARK_LOG_LEVEL" yaml:"log_level"`
 	LogFormat string `help:"text or json (text on a terminal, else json)." env:"HARK_LOG_FORMAT" yaml:"log_format"`
 

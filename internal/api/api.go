@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -73,7 +74,7 @@ type API struct {
 	// NewKey makes an API key in a tenant and returns its text, which is nowhere else.
 	NewKey func(t hark.TenantID, k *registry.Key) (*registry.Key, hark.Secret, error)
 	// Redact hides the secret fields of a destination's settings.
-	Redact func(d *hark.Destination) []byte
+	Redact func(d *hark.Destination) json.RawMessage
 	// Backup writes a backup of the whole data folder as a tar archive.
 	Backup func(ctx context.Context, w io.Writer) error
 	// MaxEvent bounds one event in bytes.

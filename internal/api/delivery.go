@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -24,8 +25,8 @@ type Deliverer interface {
 	RetryAll(ctx context.Context, t hark.TenantID, q DeliveryQuery) (retried int, next string, err error)
 	// Send sends any retained event to any destination of the tenant.
 	Send(ctx context.Context, d *hark.Destination, o hark.Offset) (*hark.Delivery, error)
-	// Wait returns the delivery once it had an attempt after the first n, or when ctx ends.
-	Wait(ctx context.Context, t hark.TenantID, id hark.DeliveryID, n int) (*hark.Delivery, error)
+	// Test sends a sample event, also to a destination that is paused, and waits for the attempt.
+	Test(ctx context.Context, d *hark.Destination, o hark.Offset) (*hark.Delivery, error)
 
 	Replay(ctx context.Context, d *hark.Destination, after, to hark.Offset) (hark.ReplayStatus, error)
 	StopReplay(ctx context.Context, d *hark.Destination) error
@@ -295,6 +296,9 @@ func (a *API) RetryDeliveries(ctx context.Context, in *RetryFilter) (*RetryAnswe
 	if err != nil {
 		return nil, err
 	}
+	if err := callerOf(ctx).MayRoute([]hark.Pattern{cmp.Or(q.Topic, ">")}); err != nil {
+		return nil, err
+	}
 	q.Since, q.Until, q.Limit, q.After = b.Since, b.Until, b.Limit, b.After
 	if q.Limit == 0 {
 		q.Limit = hark.MaxPageSize
@@ -312,9 +316,6 @@ type TestAnswer struct {
 	}
 }
 
-// testWait bounds how long a test is waited for: one default attempt and a little.
-const testWait = hark.DefaultAttemptTimeout + 5*time.Second
-
 // TestTopic is the topic of test events. It is an operational topic, so no
 // destination gets it unless it is sent there.
 const TestTopic = "hark.test"
@@ -330,14 +331,11 @@ func (a *API) TestDestination(ctx context.Context, in *DestinationPath) (*TestAn
 	if err != nil {
 		return nil, err
 	}
-	sent, err := a.Deliver.Send(ctx, d, o)
+	ctx, cancel := context.WithTimeout(ctx, d.Retry.AttemptTimeout()+5*time.Second)
+	defer cancel()
+	sent, err := a.Deliver.Test(ctx, d, o)
 	if err != nil {
 		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, testWait)
-	defer cancel()
-	if done, err := a.Deliver.Wait(ctx, d.Tenant, sent.ID, 0); err == nil {
-		sent = done
 	}
 	out := &TestAnswer{}
 	out.Body.Delivery = viewDelivery(sent)

@@ -33,7 +33,7 @@ func (a *API) Pull(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lease, err := durationOf(q.Get("lease"), "lease", hark.DefaultLease, time.Second, hark.MaxLease)
+	lease, err := durationOf(q.Get("lease"), "lease", 0, time.Second, hark.MaxLease)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,8 @@ func (in *LeasesInput) leases() ([]Lease, error) {
 	return leases, nil
 }
 
-// Ack answers POST …/ack: done, all of them or, when one token is stale, none (409).
+// Ack answers POST …/ack: done. Each lease stands alone: a 409 names those whose
+// token is stale, and the others are done.
 func (a *API) Ack(ctx context.Context, in *LeasesInput) (*Nothing, error) {
 	d, leases, err := a.leased(ctx, in)
 	if err != nil {

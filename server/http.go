@@ -1,0 +1,179 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/api"
+	"github.com/harkhq/hark/internal/auth"
+	"github.com/harkhq/hark/internal/registry"
+)
+
+// Bounds of one request, for strangers: a client that is slower is cut off.
+const (
+	headerTimeout = 10 * time.Second
+	readTimeout   = 60 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10
+)
+
+// caller is a principal as handlers see it.
+type caller struct{ auth.Principal }
+
+func (c *caller) TenantID() hark.TenantID { return c.Tenant }
+
+func (c *caller) Reach() []hark.Pattern {
+	if len(c.Subscribe) > 0 && c.Scopes&registry.ScopeAdmin == 0 {
+		return c.Subscribe
+	}
+	return everything
+}
+
+var everything = []hark.Pattern{">"}
+
+// guard is what happens to every request of a route: an id, who is calling and
+// whether they may, the handler, and one line of log if it went wrong.
+func (s *Server) guard(rt *route, h http.Handler) http.Handler {
+	observe := s.metrics.route(rt.method, rt.path)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		rec := &recorder{ResponseWriter: w}
+		id := requestID()
+		w.Header()["X-Request-Id"] = []string{id}
+		defer func() {
+			if p := recover(); p != nil {
+				s.panicked(rec, r, p, id)
+			}
+			took := time.Since(began)
+			observe(rec.status, took)
+			s.logRequest(r, rec, id, took)
+		}()
+		ctx := r.Context()
+		if rt.scope == public {
+			ctx = api.WithCaller(ctx, nil, id)
+		} else {
+			p, err := s.auth.Authenticate(r)
+			if err == nil {
+				err = p.Require(rt.scope)
+			}
+			if err != nil {
+				problem := api.ProblemOf(err, id)
+				rec.NoteError(problem)
+				problem.Write(rec)
+				return
+			}
+			ctx = api.WithCaller(ctx, &caller{p}, id)
+		}
+		h.ServeHTTP(rec, r.WithContext(ctx))
+	})
+}
+
+// panicked: one request's fault must not become everyone's.
+func (s *Server) panicked(rec *recorder, r *http.Request, p any, id string) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	s.log.Error("panic while answering", "request_id", id, "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	if rec.status == 0 {
+		api.ProblemOf(&hark.Error{Kind: hark.Internal, Code: "internal", Msg: "something went wrong on our side"}, id).Write(rec)
+	}
+}
+
+func (s *Server) logRequest(r *http.Request, rec *recorder, id string, took time.Duration) {
+	level := slog.LevelDebug
+	if rec.status >= 500 && rec.status != http.StatusServiceUnavailable {
+		level = slog.LevelError
+	}
+	if !s.log.Enabled(r.Context(), level) {
+		return
+	}
+	// The query may carry a credential one day; the path never does.
+	attrs := []slog.Attr{slog.String("request_id", id), slog.String("method", r.Method), slog.String("route", r.Pattern),
+		slog.Int("status", rec.status), slog.Duration("took", took)}
+	if rec.err != nil {
+		attrs = append(attrs, slog.String("error", cause(rec.err)))
+	}
+	s.log.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attrs...)
+}
+
+// cause is what the problem hides from the user.
+func cause(err error) string {
+	if u, ok := err.(interface{ Unwrap() error }); ok && u.Unwrap() != nil {
+		return u.Unwrap().Error()
+	}
+	return err.Error()
+}
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	err    error
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (rec *recorder) WriteHeader(status int) {
+	if rec.status == 0 {
+		rec.status = status
+	}
+	rec.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (rec *recorder) Write(b []byte) (int, error) {
+	if rec.status == 0 {
+		rec.status = http.StatusOK
+	}
+	return rec.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController through.
+func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
+
+// NoteError keeps what the log should say about an answer.
+func (rec *recorder) NoteError(err error) { rec.err = err }
+
+// requestID is unique enough to find a request in a log.
+func requestID() string {
+	var b [12]byte
+	binary.BigEndian.PutUint32(b[:], uint32(time.Now().Unix()))
+	binary.BigEndian.PutUint64(b[4:], rand.Uint64())
+	return "req_" + hex.EncodeToString(b[:])
+}
+
+// notFound answers what no route matches, and wrong methods, as problems.
+func (s *Server) notFound(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		id := requestID()
+		w.Header().Set("X-Request-Id", id)
+		var allowed []string
+		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+			probe := r.Clone(r.Context())
+			probe.Method = method
+			if _, pattern := mux.Handler(probe); pattern != "" {
+				allowed = append(allowed, method)
+			}
+		}
+		problem := api.ProblemOf(&hark.Error{Kind: hark.NotFound, Code: "no-such-route",
+			Msg: "there is nothing at this URL; /docs lists what there is"}, id)
+		if len(allowed) > 0 {
+			for _, method := range allowed {
+				w.Header().Add("Allow", method)
+			}
+			problem.Status, problem.Title, problem.Code = http.StatusMethodNotAllowed, http.StatusText(http.StatusMethodNotAllowed), "method-not-allowed"
+			problem.Detail = "this URL does not take " + r.Method
+		}
+		problem.Write(w)
+	})
+}

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/eventlog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are what operators see at /metrics.
+type metrics struct {
+	registry *prometheus.Registry
+
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+
+	events      prometheus.Counter
+	bytes       prometheus.Counter
+	groupSize   prometheus.Histogram
+	commitTime  prometheus.Histogram
+	removed     *prometheus.CounterVec
+	attempts    *prometheus.CounterVec
+	attemptTime prometheus.Histogram
+	resultTime  prometheus.Histogram
+	diskLow     prometheus.Gauge
+}
+
+var latency = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		m.registry.MustRegister(c)
+		return c
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		m.registry.MustRegister(c)
+		return c
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+		m.registry.MustRegister(h)
+		return h
+	}
+	m.requests = counters("hark_http_requests_total", "Requests answered.", "route", "code")
+	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hark_http_request_seconds",
+		Help: "Time to answer a request.", Buckets: latency}, []string{"route"})
+	m.events = counter("hark_log_events_total", "Events appended to the log since the start.")
+	m.bytes = counter("hark_log_bytes_total", "Logical bytes appended to the log since the start.")
+	m.groupSize = histogram("hark_log_group_events", "Events in one group commit.", prometheus.ExponentialBuckets(1, 2, 11))
+	m.commitTime = histogram("hark_log_commit_seconds", "Time of one group commit, with its sync.", latency)
+	m.removed = counters("hark_log_removed_events_total", "Events taken by retention.", "reason")
+	m.attempts = counters("hark_deliver_attempts_total", "Attempts that ended.", "outcome")
+	m.attemptTime = histogram("hark_deliver_attempt_seconds", "Time of one attempt.", latency)
+	m.resultTime = histogram("hark_deliver_commit_seconds", "Time of one commit of results, with its sync.", latency)
+	m.diskLow = prometheus.NewGauge(prometheus.GaugeOpts{Name: "hark_disk_low", Help: "1 while publishing is refused for want of disk space."})
+	m.registry.MustRegister(m.duration, m.diskLow, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// route returns what counts the answers of one route.
+func (m *metrics) route(method, path string) func(status int, took time.Duration) {
+	route := method + " " + path
+	duration := m.duration.WithLabelValues(route)
+	created := m.requests.WithLabelValues(route, "201")
+	return func(status int, took time.Duration) {
+		duration.Observe(took.Seconds())
+		if status == http.StatusCreated { // the hot one
+			created.Inc()
+			return
+		}
+		m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	}
+}
+
+// attempted returns the counter of one outcome.
+func (m *metrics) attempted(o hark.Outcome) prometheus.Counter {
+	return m.attempts.WithLabelValues(o.String())
+}
+
+// logHooks makes the event log count.
+func (s *Server) logHooks() eventlog.Hooks {
+	m := s.metrics
+	return eventlog.Hooks{
+		Committed: func(events, bytes int, took time.Duration) {
+			m.events.Add(float64(events))
+			m.bytes.Add(float64(bytes))
+			m.groupSize.Observe(float64(events))
+			m.commitTime.Observe(took.Seconds())
+		},
+		Removed: func(t hark.TenantID, events uint64, why string) {
+			m.removed.WithLabelValues(why).Add(float64(events))
+			s.log.Info("retention took events", "tenant", t, "events", events, "reason", why)
+		},
+		Disk: func(low bool, free uint64) {
+			if low {
+				m.diskLow.Set(1)
+				s.log.Error("low on disk space: publishing is refused until some is freed", "free_bytes", free)
+				return
+			}
+			m.diskLow.Set(0)
+			s.log.Info("disk space is back: publishing goes on", "free_bytes", free)
+		},
+	}
+}
+
+// watchRooms exposes figures that the rooms keep themselves.
+func (s *Server) watchRooms() {
+	gauge := func(name, help string, read func() float64) {
+		s.metrics.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+	}
+	gauge("hark_log_end_offset", "Offset of the last synced event.", func() float64 { return float64(s.eventlog.End()) })
+	gauge("hark_deliver_lag_events", "Events between the end of the log and the dispatcher.", func() float64 {
+		return max(0, float64(s.eventlog.End())-float64(s.deliver.Load().Mark))
+	})
+	gauge("hark_deliver_in_flight", "Attempts under way.", func() float64 { return float64(s.deliver.Load().InFlight) })
+	gauge("hark_deliver_exceptions", "Deliveries in flight or waiting for a retry, in memory.", func() float64 { return float64(s.deliver.Load().Exceptions) })
+	gauge("hark_deliver_uncommitted_records", "Records that wait for the next commit.", func() float64 { return float64(s.deliver.Load().Uncommited) })
+	gauge("hark_egress_open_connections", "Sockets open to destinations.", func() float64 { return float64(s.egress.Stats().Open) })
+	gauge("hark_disk_free_bytes", "Free bytes of the data folder's file system.", func() float64 { free, _ := s.eventlog.Disk(); return float64(free) })
+	gauge("hark_store_disk_bytes", "Bytes of the data folder.", func() float64 { return float64(s.store.Stats().DiskBytes) })
+	gauge("hark_store_compaction_debt_bytes", "Bytes that compaction still has to move.", func() float64 { return float64(s.store.Stats().CompactionDebt) })
+	gauge("hark_store_l0_files", "Files in the youngest level.", func() float64 { return float64(s.store.Stats().L0Files) })
+	gauge("hark_store_memtable_bytes", "Bytes of memtables.", func() float64 { return float64(s.store.Stats().MemTableBytes) })
+	gauge("hark_store_wal_bytes", "Bytes written to the write-ahead log since the start.", func() float64 { return float64(s.store.Stats().WALBytes) })
+}
+
+func (s *Server) serveMetrics() http.Handler {
+	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+}

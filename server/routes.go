@@ -1,0 +1,121 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/harkhq/hark/internal/api"
+	"github.com/harkhq/hark/internal/registry"
+)
+
+// public routes need no credential.
+const public registry.Scopes = 0
+
+// route is one URL of the program. Exactly one of typed and raw is set.
+type route struct {
+	method, path string
+	scope        registry.Scopes
+	summary      string
+	typed        func(huma.API, huma.Operation)
+	raw          http.Handler
+	// doc completes what /openapi.json says of a raw route; nil keeps it out.
+	doc func(*huma.Operation)
+}
+
+// routes is every URL, with the scope it needs.
+func (s *Server) routes(a *api.API) []route {
+	const pub, sub, man, adm = registry.ScopePublish, registry.ScopeSubscribe, registry.ScopeManage, registry.ScopeAdmin
+	return []route{
+		{"POST", "/v1/events", pub, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
+		{"POST", "/v1/topics/{topic}", pub, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
+		{"GET", "/v1/events", sub, "Read events after a cursor", nil, api.Raw(a.ListEvents), docListEvents},
+		{"GET", "/v1/events/{id}", sub, "Get one event", nil, api.Raw(a.GetEvent), docGetEvent},
+
+		{"POST", "/v1/destinations", man, "Create a destination", api.Typed(a.CreateDestination), nil, nil},
+		{"GET", "/v1/destinations", man, "List destinations", api.Typed(a.ListDestinations), nil, nil},
+		{"GET", "/v1/destinations/{id}", man, "Get a destination and its status", api.Typed(a.GetDestination), nil, nil},
+		{"PATCH", "/v1/destinations/{id}", man, "Change a destination", api.Typed(a.PatchDestination), nil, nil},
+		{"DELETE", "/v1/destinations/{id}", man, "Delete a destination", api.Typed(a.DeleteDestination), nil, nil},
+		{"PUT", "/v1/destinations/uid/{uid}", man, "Create or replace a destination by your own name", api.Typed(a.PutDestination), nil, nil},
+		{"POST", "/v1/destinations/{id}/test", man, "Send a test event", api.Typed(a.TestDestination), nil, nil},
+		{"POST", "/v1/destinations/{id}/pause", man, "Pause a destination", api.Typed(a.PauseDestination), nil, nil},
+		{"POST", "/v1/destinations/{id}/resume", man, "Resume a destination", api.Typed(a.ResumeDestination), nil, nil},
+		{"POST", "/v1/destinations/{id}/rotate-secret", man, "Rotate the signing secret", api.Typed(a.RotateSecret), nil, nil},
+		{"POST", "/v1/destinations/{id}/replay", man, "Send a past range again", api.Typed(a.ReplayDestination), nil, nil},
+		{"DELETE", "/v1/destinations/{id}/replay", man, "Stop a replay", api.Typed(a.StopReplay), nil, nil},
+		{"POST", "/v1/destinations/{id}/pull", sub, "Pull deliveries", nil, api.Raw(a.Pull), docPull},
+		{"POST", "/v1/destinations/{id}/ack", sub, "Acknowledge pulled deliveries", api.Typed(a.Ack), nil, nil},
+		{"POST", "/v1/destinations/{id}/nack", sub, "Give pulled deliveries back", api.Typed(a.Nack), nil, nil},
+		{"POST", "/v1/destinations/{id}/extend", sub, "Extend leases", api.Typed(a.Extend), nil, nil},
+
+		{"GET", "/v1/deliveries", man, "List deliveries", api.Typed(a.ListDeliveries), nil, nil},
+		{"POST", "/v1/deliveries", man, "Send an event to a destination", api.Typed(a.SendDelivery), nil, nil},
+		{"POST", "/v1/deliveries/retry", man, "Retry deliveries by filter", api.Typed(a.RetryDeliveries), nil, nil},
+		{"GET", "/v1/deliveries/{id}", man, "Get a delivery with its attempts", api.Typed(a.GetDelivery), nil, nil},
+		{"POST", "/v1/deliveries/{id}/retry", man, "Retry a delivery", api.Typed(a.RetryDelivery), nil, nil},
+		{"POST", "/v1/deliveries/{id}/cancel", man, "Cancel a delivery", api.Typed(a.CancelDelivery), nil, nil},
+
+		{"POST", "/v1/keys", adm, "Create an API key", api.Typed(a.CreateKey), nil, nil},
+		{"GET", "/v1/keys", adm, "List API keys", api.Typed(a.ListKeys), nil, nil},
+		{"GET", "/v1/keys/{id}", adm, "Get an API key", api.Typed(a.GetKey), nil, nil},
+		{"DELETE", "/v1/keys/{id}", adm, "Revoke an API key", api.Typed(a.DeleteKey), nil, nil},
+
+		{"POST", "/v1/tenants", adm, "Create a tenant", api.Typed(a.CreateTenant), nil, nil},
+		{"GET", "/v1/tenants", adm, "List tenants", api.Typed(a.ListTenants), nil, nil},
+		{"GET", "/v1/tenants/{name}", adm, "Get a tenant", api.Typed(a.GetTenant), nil, nil},
+		{"PUT", "/v1/tenants/{name}", adm, "Change a tenant's limits", api.Typed(a.PutTenant), nil, nil},
+		{"DELETE", "/v1/tenants/{name}", adm, "Delete a tenant and all it has", api.Typed(a.DeleteTenant), nil, nil},
+
+		{"POST", "/v1/admin/backup", adm, "Stream a backup of the whole server", nil, api.Raw(a.StreamBackup), docBackup},
+
+		{"GET", "/healthz", public, "", nil, http.HandlerFunc(s.healthz), nil},
+		{"GET", "/readyz", public, "", nil, http.HandlerFunc(s.readyz), nil},
+		{"GET", "/metrics", adm, "", nil, s.serveMetrics(), nil},
+		{"GET", "/openapi.json", public, "", nil, http.HandlerFunc(s.serveOpenAPI), nil},
+		{"GET", "/docs", public, "", nil, http.HandlerFunc(s.serveDocs), nil},
+		{"GET", "/{$}", public, "", nil, http.HandlerFunc(s.serveHome), nil},
+	}
+}
+
+// handler builds the mux and the API description from the routes.
+func (s *Server) handler(a *api.API) http.Handler {
+	api.Prepare()
+	mux := http.NewServeMux()
+	routes := s.routes(a)
+	guards := &guardedMux{server: s, mux: mux, routes: map[string]*route{}}
+	s.spec = humago.New(guards, specConfig(s.version))
+	for i := range routes {
+		rt := &routes[i]
+		guards.routes[rt.method+" "+rt.path] = rt
+		op := operation(rt)
+		switch {
+		case rt.typed != nil:
+			rt.typed(s.spec, op)
+		default:
+			mux.Handle(rt.method+" "+rt.path, s.guard(rt, rt.raw))
+			if rt.doc != nil {
+				rt.doc(&op)
+				s.spec.OpenAPI().AddOperation(&op)
+			}
+		}
+	}
+	return s.notFound(mux)
+}
+
+// guardedMux puts the guard around what huma registers.
+type guardedMux struct {
+	server *Server
+	mux    *http.ServeMux
+	routes map[string]*route
+}
+
+// HandleFunc implements humago.Mux.
+func (g *guardedMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	pattern = strings.TrimSpace(pattern)
+	g.mux.Handle(pattern, g.server.guard(g.routes[pattern], http.HandlerFunc(h)))
+}
+
+// ServeHTTP implements humago.Mux.
+func (g *guardedMux) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }

@@ -1,0 +1,365 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	_ "net/http/pprof" // on the debug listener only
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/api"
+	"github.com/harkhq/hark/internal/auth"
+	"github.com/harkhq/hark/internal/deliver"
+	"github.com/harkhq/hark/internal/destination"
+	"github.com/harkhq/hark/internal/egress"
+	"github.com/harkhq/hark/internal/eventlog"
+	"github.com/harkhq/hark/internal/registry"
+	"github.com/harkhq/hark/internal/store"
+	"golang.org/x/net/netutil"
+)
+
+// Version is set by the build, else it comes from the build's own information.
+var Version = ""
+
+// maxConnections bounds what strangers can hold open; deliveries have their own bound.
+const maxConnections = 8000
+
+// Server is one node.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	version string
+	metrics *metrics
+
+	store    *store.Store
+	eventlog *eventlog.Log
+	registry *registry.Registry
+	auth     *auth.Authenticator
+	egress   *egress.Client
+	sender   *destination.Sender
+	deliver  *deliver.Deliverer
+	spec     huma.API
+
+	listener net.Listener
+	http     *http.Server
+	ready    atomic.Bool
+	firstKey string
+}
+
+type logLevel = slog.Level
+
+// New opens the data folder and the listener. All faults of the configuration
+// are reported at once. A Server that is not Run must be Closed.
+func New(cfg Config) (_ *Server, err error) {
+	cfg, err = cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, version: version(), metrics: newMetrics(), log: newLogger(cfg)}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	for _, step := range []func() error{s.openEgress, s.openRooms, s.openDelivery, s.listen} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	s.watchRooms()
+	return s, nil
+}
+
+// openRooms opens what keeps state.
+func (s *Server) openRooms() (err error) {
+	cfg := &s.cfg
+	s.store, err = store.Open(store.Options{Dir: cfg.Data, MemTableSize: uint64(cfg.Store.Memtable), CacheSize: cfg.Store.Cache, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	removeBackups(cfg.Data)
+	s.sender = destination.New(destination.Config{Client: s.egress, CheckURL: s.egress.Guard().CheckURL, Version: s.version})
+	s.registry, err = registry.Open(registry.Config{Store: s.store, Kinds: s.sender, CheckFilter: checkFilter})
+	if err != nil {
+		return err
+	}
+	s.eventlog, err = eventlog.Open(eventlog.Config{
+		Store: s.store, MaxEventBytes: cfg.MaxEvent, TailBytes: cfg.Store.Tail,
+		BucketBytes: uint64(cfg.Store.BucketBytes), BucketAge: cfg.Store.BucketAge, RetainEvery: cfg.Store.RetainEvery,
+		DiskFloor: cfg.DiskFloor, BallastFile: filepath.Join(cfg.Data, "ballast"), MaxHold: cfg.MaxHold,
+		Policy: s.policy, Hooks: s.logHooks(),
+	})
+	if err != nil {
+		return err
+	}
+	s.auth = auth.New(auth.Config{Registry: s.registry, RateLimit: max(0, cfg.KeyRate), Hooks: auth.Hooks{
+		WriteFailed: func(err error) { s.log.Error("the times of last use of keys could not be written", "error", err) }}})
+	if cfg.Dev {
+		return nil
+	}
+	s.firstKey, err = s.auth.EnsureFirstKey()
+	return err
+}
+
+func checkFilter(text []byte) error {
+	_, err := hark.ParseFilter(text)
+	return err
+}
+
+// policy is what a tenant may keep: its own settings over the server's.
+func (s *Server) policy(t hark.TenantID) eventlog.Policy {
+	p := eventlog.Policy{MaxAge: s.cfg.RetainAge, MaxBytes: uint64(s.cfg.RetainBytes),
+		DeliveryAge: s.cfg.DeliveryAge, DeliveryBytes: uint64(s.cfg.DeliveryBytes)}
+	row, err := s.registry.Tenant(t)
+	if err != nil {
+		return p
+	}
+	if row.QuotaBytes > 0 {
+		p.MaxBytes = uint64(row.QuotaBytes)
+		p.Reject = row.OverQuota != registry.OverQuotaTrim
+	}
+	if row.RetentionAge > 0 {
+		p.MaxAge = time.Duration(row.RetentionAge)
+	}
+	return p
+}
+
+// openEgress makes the one client that dials out.
+func (s *Server) openEgress() error {
+	cfg := &s.cfg
+	allow, err := parsePrefixes(cfg.AllowCIDR)
+	if err != nil {
+		return err
+	}
+	deny, err := parsePrefixes(cfg.DenyCIDR)
+	if err != nil {
+		return err
+	}
+	if cfg.Dev {
+		allow = append(allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	}
+	out := egress.Config{Guard: egress.Guard{AllowCIDRs: allow, DenyCIDRs: deny}}
+	if cfg.OutboundProxy != "" {
+		if out.ProxyURL, err = url.Parse(cfg.OutboundProxy); err != nil {
+			return err
+		}
+	}
+	if cfg.SourceIP != "" {
+		if out.SourceAddr, err = netip.ParseAddr(cfg.SourceIP); err != nil {
+			return err
+		}
+	}
+	if cfg.OutboundCA != "" {
+		if out.RootCAs, err = rootsWith(cfg.OutboundCA); err != nil {
+			return err
+		}
+	}
+	s.egress, err = egress.New(out)
+	return err
+}
+
+func rootsWith(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--outbound-ca: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--outbound-ca: %s holds no certificate in PEM", file)
+	}
+	return pool, nil
+}
+
+func (s *Server) listen() error {
+	listener, err := net.Listen("tcp", s.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w; choose another address with --addr", s.cfg.Addr, err)
+	}
+	s.listener = netutil.LimitListener(listener, maxConnections)
+	if s.cfg.Dev {
+		_, port, err := net.SplitHostPort(s.listener.Addr().String())
+		if err != nil {
+			return err
+		}
+		s.auth.AllowLocal(port)
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s.http = &http.Server{
+		Handler: s.handler(s.api()), Protocols: protocols, MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	if s.cfg.TLSCert != "" {
+		config, err := tlsConfig(s.cfg.TLSCert, s.cfg.TLSKey, s.log)
+		if err != nil {
+			return fmt.Errorf("--tls-cert: %w", err)
+		}
+		s.listener = tls.NewListener(s.listener, config)
+	}
+	return nil
+}
+
+func (s *Server) api() *api.API {
+	return &api.API{
+		Log: s.eventlog, Registry: s.registry, Deliver: delivery{s.deliver, s.eventlog}, MaxEvent: cmpOr(s.cfg.MaxEvent, hark.MaxEventBytes),
+		NewKey: func(t hark.TenantID, k *registry.Key) (*registry.Key, hark.Secret, error) {
+			text, made, err := s.auth.CreateKey(t, k)
+			return made, hark.Secret(text), err
+		},
+		Redact: destination.Redact,
+		Backup: s.backup,
+	}
+}
+
+func cmpOr(v, otherwise int) int {
+	if v == 0 {
+		return otherwise
+	}
+	return v
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// URL is how to reach it from this machine.
+func (s *Server) URL() string {
+	scheme := "http"
+	if s.cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	host, port, _ := net.SplitHostPort(s.Addr())
+	if ip, err := netip.ParseAddr(host); err != nil || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// FirstKey is the admin key that New made because there was none; "" otherwise.
+// It is nowhere else: show it once.
+func (s *Server) FirstKey() string { return s.firstKey }
+
+// Version tells what runs.
+func (s *Server) Version() string { return s.version }
+
+// Run serves until ctx ends, then stops in order. It returns when nothing of the
+// server runs any more and the data folder is closed.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Close()
+	failed := make(chan error, 4)
+	start := func(name string, run func(context.Context) error) (stop func()) {
+		partCtx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err := run(partCtx); err != nil && !errors.Is(err, context.Canceled) {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		}()
+		return func() { cancel(); <-done }
+	}
+	stopLog := start("event log", s.eventlog.Run)
+	stopAuth := start("auth", s.auth.Run)
+	stopDeliver := start("delivery", s.deliver.Run)
+	stopDebug := start("debug", s.serveDebug)
+	stopHTTP := start("http", s.serveHTTP)
+	s.ready.Store(true)
+	s.log.Info("ready", "addr", s.Addr(), "data", s.cfg.Data, "version", s.version)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping")
+	case err = <-failed:
+		s.log.Error("stopping because a part failed", "error", err)
+	}
+	s.ready.Store(false)
+	for _, stop := range []func(){stopHTTP, stopDebug, stopDeliver, stopAuth, stopLog} {
+		stop()
+	}
+	s.log.Info("stopped")
+	return err
+}
+
+// serveHTTP answers until ctx ends; then it takes no new connections and waits
+// for the requests under way, a bounded time.
+func (s *Server) serveHTTP(ctx context.Context) error {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		bound, cancel := context.WithTimeout(context.Background(), s.cfg.StopTimeout)
+		defer cancel()
+		if s.http.Shutdown(bound) != nil {
+			s.http.Close()
+		}
+	}()
+	err := s.http.Serve(s.listener)
+	if errors.Is(err, http.ErrServerClosed) {
+		<-stopped
+		return nil
+	}
+	return err
+}
+
+// serveDebug offers profiles on a loopback address of its own.
+func (s *Server) serveDebug(ctx context.Context) error {
+	if s.cfg.DebugAddr == "" {
+		<-ctx.Done()
+		return nil
+	}
+	debug := &http.Server{Addr: s.cfg.DebugAddr, Handler: http.DefaultServeMux, ReadHeaderTimeout: headerTimeout}
+	stop := context.AfterFunc(ctx, func() { debug.Close() })
+	defer stop()
+	if err := debug.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close releases what New opened. Run does it by itself.
+func (s *Server) Close() error {
+	var errs []error
+	if s.listener != nil {
+		s.listener.Close()
+	}
+	if s.egress != nil {
+		s.egress.CloseIdle()
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Write([]byte("ok\n"))
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if !s.ready.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Write([]byte("not ready\n"))
+		return
+	}
+	w.Write([]byte("ready\n"))
+}
