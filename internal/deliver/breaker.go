@@ -2,15 +2,16 @@ package deliver
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/harkhq/hark"
 )
 
+// MaxRetryAfter caps what a destination may ask for with Retry-After.
+const MaxRetryAfter = time.Hour
+
 // What the breaker does, in milliseconds.
 const (
-	// MaxRetryAfter caps what a destination may ask for with Retry-After: 1 h.
-	MaxRetryAfter = 3600_000
-
 	probeFirst   = 5_000
 	probeMost    = 300_000
 	tripsAfter   = 3
@@ -156,7 +157,7 @@ func (d *dest) shut() {
 // failed notes a failed attempt: whose fault it is decides what it does to the destination.
 func (c *Core) failed(x *delivery, r *Result) {
 	d := x.d
-	wait := min(r.RetryAfter, MaxRetryAfter)
+	wait := min(r.RetryAfter, MaxRetryAfter).Milliseconds()
 	fault, answered := blame(r.Outcome)
 	switch {
 	case fault:

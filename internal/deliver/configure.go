@@ -135,22 +135,24 @@ func (c *Core) Retopic(now int64, id hark.DestinationID, set *Settings) {
 	c.checkpoint()
 }
 
-// Add begins a new destination at position at.
+// Add begins a new destination at position at. A second Add, before anything was
+// dispatched, moves it.
 func (c *Core) Add(now int64, id hark.DestinationID, set *Settings, at hark.Offset) {
 	c.advance(now)
-	if at != c.dispatched || !set.Active || set.Pull {
+	if c.dests[id] != nil || at != c.dispatched || !set.Active || set.Pull {
 		d := c.dest(id, set)
-		d.own, d.cursor = true, at
+		d.own, d.ahead, d.cursor = true, false, at
 		c.markDirty(d)
 		if d.pull != nil {
 			d.pull.readTo = at
 		}
-		if at > c.dispatched && c.mayJoin(d) {
+		if at >= c.dispatched && c.mayJoin(d) {
 			d.ahead = true
 			c.ahead = append(c.ahead, d)
 		}
 		c.nudge(d)
 	}
+	c.joinAhead()
 	c.checkpoint()
 	c.settleUp()
 }

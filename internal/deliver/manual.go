@@ -151,3 +151,18 @@ func (c *Core) Status(id hark.DestinationID) Status {
 	}
 	return s
 }
+
+// Slowest returns, for each tenant with a destination that is not at the mark,
+// the lowest position. It looks at every destination that has state.
+func (c *Core) Slowest() map[hark.TenantID]hark.Offset {
+	slowest := make(map[hark.TenantID]hark.Offset)
+	for _, d := range c.dests { // a minimum: order does not show
+		if !d.own || d.gone {
+			continue
+		}
+		if at, ok := slowest[d.set.Tenant]; !ok || d.cursor < at {
+			slowest[d.set.Tenant] = d.cursor
+		}
+	}
+	return slowest
+}

@@ -50,6 +50,16 @@ func (c *Core) Dispatched(now int64, upto hark.Offset, n int) {
 	c.now = max(c.now, now)
 	c.dispatched = max(c.dispatched, upto)
 	c.passed += n
+	c.joinAhead()
+	c.advance(now)
+	c.settleUp()
+}
+
+// joinAhead puts those at the mark whose cursor it has reached.
+func (c *Core) joinAhead() {
+	if len(c.ahead) == 0 {
+		return
+	}
 	for _, d := range c.ahead {
 		if d.ahead && d.cursor <= c.dispatched {
 			c.join(d)
@@ -57,8 +67,6 @@ func (c *Core) Dispatched(now int64, upto hark.Offset, n int) {
 		}
 	}
 	c.ahead = slices.DeleteFunc(c.ahead, func(d *dest) bool { return !d.ahead })
-	c.advance(now)
-	c.settleUp()
 }
 
 // catch keeps what the dispatcher passes while a page is read.

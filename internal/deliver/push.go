@@ -14,11 +14,17 @@ type Result struct {
 	Snippet  []byte
 	Started  time.Time
 	Duration time.Duration
-	// RetryAfter is what the destination asked for, in ms; 0 for nothing.
-	RetryAfter int64
+	// RetryAfter is what the destination asked for; 0 for nothing. At most [MaxRetryAfter] counts.
+	RetryAfter time.Duration
+	// Ours says that the failure tells nothing about destination or event: we were
+	// out of sockets, our proxy was down. It is no attempt.
+	Ours bool
 	// Gone says that nothing was sent: retention took the event.
 	Gone bool
 }
+
+// oursWait is the pause after a failure of our own.
+const oursWait = 5_000
 
 // Done tells the result of a Send.
 func (c *Core) Done(now int64, id hark.DestinationID, o hark.Offset, attempt int, r Result) {
@@ -45,6 +51,12 @@ func (c *Core) settlePush(x *delivery, r *Result) {
 		c.answer(x, nil, hark.Expired)
 		c.save(x, hark.Expired, nil)
 		c.drop(x)
+		return
+	}
+	if r.Ours && !x.cancel {
+		c.answer(x, c.attempt(x, r), hark.Due)
+		x.next = c.now + c.jitter(oursWait, d.id, x.Offset, x.total)
+		c.put(x)
 		return
 	}
 	x.total++

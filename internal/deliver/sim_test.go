@@ -597,9 +597,11 @@ func (w *world) outcome(id hark.DestinationID, e simEvent) Result {
 		r.Outcome = []hark.Outcome{hark.ConnectError, hark.TimedOut, hark.Overloaded}[w.rng.IntN(3)]
 	case d.mood == "throttle":
 		r.Outcome = hark.Throttled
-		r.RetryAfter = int64(w.rng.IntN(3) * 1000)
+		r.RetryAfter = time.Duration(w.rng.IntN(3)) * time.Second
 	case d.mood == "reject":
 		r.Outcome = hark.Rejected
+	case d.mood == "flaky" && w.chance(5):
+		r.Outcome, r.Ours = hark.ConnectError, true
 	case d.mood == "flaky" && w.chance(50):
 		r.Outcome = hark.Outcome(hark.Rejected + hark.Outcome(w.rng.IntN(int(hark.Unsendable-hark.Rejected)+1)))
 		if r.Outcome == hark.Unsubscribed && w.chance(80) {
