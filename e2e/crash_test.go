@@ -24,6 +24,7 @@ var tiny = []string{
 //
 // HARK_SOAK_ROUNDS sets the number of rounds, HARK_SEED repeats a run's choices.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	rounds, seed := 20, uint64(time.Now().UnixNano())
 	if text := os.Getenv("HARK_SOAK_ROUNDS"); text != "" {
 		n, err := strconv.Atoi(text)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +27,8 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	flag.Parse()
+	flag.Set("test.parallel", "8") // most of the time they wait, more than there are cores
 	return m.Run()
 }
 
@@ -209,4 +212,16 @@ type eventPage struct {
 type gap struct {
 	From string `json:"from"`
 	To   string `json:"to"`
+}
+
+// copyHalf copies the first half of a file.
+func copyHalf(t *testing.T, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, text[:len(text)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

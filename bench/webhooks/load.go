@@ -97,7 +97,7 @@ func (b *bench) bareLoad(ctx context.Context, l rig.Load, steady time.Duration) 
 // steadyState measures the load of p for a time; each second it calls sample.
 func (b *bench) steadyState(ctx context.Context, p *rig.Publisher, steady time.Duration, pid int, class string, sample func()) (measured, error) {
 	var m measured
-	cpu0, err := rig.CPU(pid)
+	cpu0, err := testenv.CPU(pid)
 	if err != nil {
 		return m, fmt.Errorf("the server has ended: %w", err)
 	}
@@ -121,7 +121,7 @@ func (b *bench) steadyState(ctx context.Context, p *rig.Publisher, steady time.D
 	if err != nil {
 		return m, err
 	}
-	cpu1, err := rig.CPU(pid)
+	cpu1, err := testenv.CPU(pid)
 	if err != nil {
 		return m, fmt.Errorf("the server has ended: %w", err)
 	}

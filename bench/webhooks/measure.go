@@ -138,7 +138,7 @@ func (b *bench) start(ctx context.Context, run int) (*testenv.Server, error) {
 }
 
 func (b *bench) memory(s *testenv.Server, f *rig.Figure) error {
-	rss, err := rig.RSS(s.PID())
+	rss, err := testenv.RSS(s.PID())
 	f.Ours = append(f.Ours, float64(rss)/megabyte)
 	return err
 }
