@@ -96,7 +96,7 @@ func (s *Server) logRequest(r *http.Request, rec *recorder, id string, took time
 	}
 	// The query may carry a credential one day; the path never does.
 	attrs := []slog.Attr{slog.String("request_id", id), slog.String("method", r.Method), slog.String("route", r.Pattern),
-		slog.Int("status", rec.status), slog.Duration("took", took)}
+		slog.Int("status", rec.status), slog.Float64("took_ms", float64(took.Microseconds())/1000)}
 	if rec.err != nil {
 		attrs = append(attrs, slog.String("error", cause(rec.err)))
 	}

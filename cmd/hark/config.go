@@ -27,7 +27,8 @@ func loadConfig(a *app, path string, cfg *server.Config) error {
 	}
 	given := map[any]bool{}
 	for _, f := range a.kong.Flags() {
-		if f.Set && f.Target.CanAddr() {
+		// An empty variable is as good as none.
+		if f.Set && f.Target.CanAddr() && (f.Target.Kind() != reflect.String || f.Target.String() != "") {
 			given[f.Target.Addr().Interface()] = true
 		}
 	}

@@ -170,15 +170,24 @@ func accidents(body []byte) []accident {
 		{"its line breaks were CR LF", bytes.ReplaceAll(bytes.ReplaceAll(body, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))},
 		{"it was signed empty", nil},
 	}
-	var compact, indented bytes.Buffer
-	if json.Compact(&compact, body) == nil {
-		all = append(all, accident{"JSON was formatted anew (white space was added)", compact.Bytes()},
-			accident{"JSON was formatted anew (spaces after , and : were lost)", spaced(compact.Bytes())})
+	for what, text := range reformatted(body) {
+		what = "JSON was formatted anew: " + what
+		all = append(all, accident{what, text}, accident{what, append(slices.Clone(text), '\n')})
 	}
-	for _, indent := range []string{"  ", "    ", "\t"} {
-		indented.Reset()
+	return all
+}
+
+// reformatted writes a JSON body as it may have been before somebody parsed it.
+func reformatted(body []byte) map[string][]byte {
+	var compact bytes.Buffer
+	if json.Compact(&compact, body) != nil {
+		return nil
+	}
+	all := map[string][]byte{"white space was added": compact.Bytes(), "spaces after , and : were lost": spaced(compact.Bytes())}
+	for what, indent := range map[string]string{"two spaces": "  ", "four spaces": "    ", "tabs": "\t"} {
+		var indented bytes.Buffer
 		if json.Indent(&indented, body, "", indent) == nil {
-			all = append(all, accident{"JSON was formatted anew (indentation was lost)", bytes.Clone(indented.Bytes())})
+			all["its indentation by "+what+" was lost"] = indented.Bytes()
 		}
 	}
 	return all

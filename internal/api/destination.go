@@ -96,7 +96,7 @@ type DestinationAnswer struct {
 }
 
 func (a *API) answer(d *hark.Destination, reveal bool) *DestinationAnswer {
-	return &DestinationAnswer{ETag: etagOf(d.Revision), Body: a.view(d, reveal)}
+	return &DestinationAnswer{Status: 200, ETag: etagOf(d.Revision), Body: a.view(d, reveal)}
 }
 
 // DestinationCreate is the input of POST /v1/destinations.
