@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -72,12 +73,13 @@ func decodeRow(v []byte) (DeliveryRow, error) {
 		Next: r.varint(), Token: r.uvarint(), Received: r.varint(), Topic: string(r.bytes())}
 	if r.u8() == 1 {
 		row.First = r.attempt()
+		r.bad = r.bad || row.First.Number == 0
 	}
 	if !row.State.Finished() {
 		row.Tried, row.Lane, row.Key, row.Size = int(r.uvarint()), r.u8(), r.u64(), int32(r.uvarint())
 	}
-	if r.bad {
-		return DeliveryRow{}, fmt.Errorf("delivery row cut short: %w", errCorrupt)
+	if r.bad || row.State == 0 || row.State > hark.Expired {
+		return DeliveryRow{}, fmt.Errorf("delivery row: %w", errCorrupt)
 	}
 	return row, nil
 }
@@ -95,12 +97,22 @@ func appendAttempt(b []byte, a *hark.Attempt) []byte {
 
 func (r *reader) attempt() hark.Attempt {
 	a := hark.Attempt{Number: int(r.uvarint()), Run: int(r.uvarint()), Started: time.UnixMicro(r.varint()).UTC(),
-		Duration: time.Duration(r.varint()) * time.Microsecond, Outcome: hark.Outcome(r.u8()), Status: int(r.uvarint()),
+		Duration: r.micros(), Outcome: hark.Outcome(r.u8()), Status: int(r.uvarint()),
 		Error: string(r.bytes())}
 	if s := r.bytes(); len(s) > 0 {
 		a.Snippet = append([]byte(nil), s...)
 	}
 	return a
+}
+
+// micros reads a duration in µs.
+func (r *reader) micros() time.Duration {
+	n := r.varint()
+	if n > math.MaxInt64/1000 || n < math.MinInt64/1000 {
+		r.bad = true
+		return 0
+	}
+	return time.Duration(n) * time.Microsecond
 }
 
 // DeliverySaved creates or replaces a delivery row and keeps its indexes true.
