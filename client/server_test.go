@@ -1,0 +1,359 @@
+package client_test
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/client"
+	"github.com/harkhq/hark/server"
+	"github.com/harkhq/hark/server/servertest"
+	"github.com/harkhq/hark/webhook"
+)
+
+// real is a client of a whole server in this process.
+func real(t *testing.T) *client.Client {
+	t.Helper()
+	s := servertest.Start(t, server.Config{})
+	c, err := client.New(s.URL(), "", client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if _, err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// must takes what a call returns and ends the test on an error.
+func must[T any](t *testing.T) func(T, error) T {
+	t.Helper()
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// hook receives webhooks and verifies them.
+type hook struct {
+	*httptest.Server
+	mu     sync.Mutex // guards below
+	status int
+	secret hark.Secret
+	got    []webhook.Message
+	faults []error
+}
+
+func newHook(t *testing.T) *hook {
+	h := &hook{status: http.StatusOK}
+	h.Server = httptest.NewServer(h)
+	t.Cleanup(h.Close)
+	return h
+}
+
+func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	secret, err := webhook.ParseSecret(h.secret.Reveal())
+	if err == nil {
+		var v *webhook.Verifier
+		if v, err = webhook.NewVerifier(secret); err == nil {
+			var m webhook.Message
+			m, err = v.VerifyRequest(r, 2<<20)
+			h.got = append(h.got, m)
+		}
+	}
+	if err != nil {
+		h.faults = append(h.faults, err)
+	}
+	w.WriteHeader(h.status)
+	fmt.Fprint(w, "as told")
+}
+
+func (h *hook) answer(status int) { h.mu.Lock(); h.status = status; h.mu.Unlock() }
+
+// wait returns what arrived, once it is n.
+func (h *hook) wait(t *testing.T, n int) []webhook.Message {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d webhooks", n), func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.got) >= n })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, err := range h.faults {
+		t.Error(err)
+	}
+	return h.got
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+func TestServerPublishAndRead(t *testing.T) {
+	c, ctx := real(t), t.Context()
+	sent := []hark.Event{
+		{Topic: "a.json", Data: []byte("{\"b\": 1,\n \"a\":2}"), Key: "k", Attributes: map[string]string{"n": "v"}, Time: time.Unix(1_700_000_000, 0).UTC()},
+		{Topic: "a.text", Data: []byte("déjà vu\n")}, {Topic: "a.bin", Data: []byte{0, 0xff}}, {Topic: "a.empty"},
+	}
+	for _, e := range sent {
+		receipt := must[client.Receipt](t)(c.Publish(ctx, e))
+		got := must[hark.Event](t)(c.Event(ctx, receipt.ID))
+		if string(got.Data) != string(e.Data) || got.Topic != e.Topic || got.Key != e.Key || !got.Time.Equal(e.Time) || got.Attributes["n"] != e.Attributes["n"] {
+			t.Errorf("sent %+v, got %+v", e, got)
+		}
+	}
+	must[client.Receipt](t)(c.PublishRaw(ctx, "raw.x", "image/png", []byte{1, 2, 3}))
+	batch := must[client.BatchReceipt](t)(c.PublishBatch(ctx, sent, client.IdempotencyKey("batch-1")))
+	again := must[client.BatchReceipt](t)(c.PublishBatch(ctx, sent, client.IdempotencyKey("batch-1")))
+	if len(batch.IDs) != 4 || batch.Duplicate || !again.Duplicate || again.IDs[3] != batch.IDs[3] {
+		t.Error(batch, again)
+	}
+	if _, err := c.PublishBatch(ctx, sent[:1], client.IdempotencyKey("batch-1")); hark.KindOf(err) != hark.Mismatch {
+		t.Error(err)
+	}
+	var topics []string
+	var at hark.Cursor
+	for e, err := range c.Events(ctx, client.EventQuery{Topics: []hark.Pattern{"a.*"}, Earliest: true, PageSize: 3, Position: &at}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		topics = append(topics, e.Topic)
+	}
+	if len(topics) != 8 || at.IsZero() {
+		t.Error(topics, at)
+	}
+	must[client.Receipt](t)(c.PublishJSON(ctx, "a.more", 1))
+	page := must[client.EventPage](t)(c.EventPage(ctx, client.EventQuery{After: at}))
+	if len(page.Events) != 1 || page.Events[0].Topic != "a.more" || page.More || page.Gap != nil {
+		t.Error(page)
+	}
+	if _, err := c.Publish(ctx, hark.Event{Topic: "hark.x"}); hark.KindOf(err) != hark.Forbidden {
+		t.Error(err)
+	}
+	if _, err := c.Event(ctx, someID); hark.KindOf(err) != hark.NotFound && hark.KindOf(err) != hark.Gone {
+		t.Error(err)
+	}
+}
+
+func TestServerDestination(t *testing.T) {
+	c, ctx, h := real(t), t.Context(), newHook(t)
+	d := must[*client.Destination](t)(c.CreateDestination(ctx, client.Webhook(h.URL, "orders.*")))
+	h.secret = d.Secret
+	receipt := must[client.Receipt](t)(c.PublishJSON(ctx, "orders.paid", map[string]int{"total": 42}))
+	if got := h.wait(t, 1); got[0].ID != receipt.ID.String() || string(got[0].Body) != `{"total":42}` {
+		t.Errorf("%+v", got)
+	}
+	test := must[*client.TestResult](t)(c.TestDestination(ctx, d.ID))
+	if test.Attempt == nil || test.Attempt.Outcome != hark.OK || test.Attempt.Response != "as told" || test.Attempt.Duration() <= 0 {
+		t.Errorf("%+v", test.Attempt)
+	}
+	paused := must[*client.Destination](t)(c.PauseDestination(ctx, d.ID, "moving"))
+	if paused.State != hark.DestinationPaused || paused.Reason != "moving" {
+		t.Errorf("%+v", paused)
+	}
+	must[client.Receipt](t)(c.PublishJSON(ctx, "orders.paid", 2))
+	must[*client.Destination](t)(c.ResumeDestination(ctx, d.ID))
+	h.wait(t, 3)
+	changed := must[*client.Destination](t)(c.UpdateDestination(ctx, d.ID, client.Patch{"name": "shop", "uid": "billing"}))
+	if changed.Name != "shop" || changed.Secret != "" {
+		t.Errorf("%+v", changed)
+	}
+	spec := client.Webhook(h.URL, "orders.*")
+	spec.UID, spec.Name = "billing", "again"
+	if put := must[*client.Destination](t)(c.PutDestination(ctx, spec)); put.ID != d.ID || put.Name != "again" {
+		t.Errorf("%+v", put)
+	}
+	rotated := must[*client.Destination](t)(c.RotateSecret(ctx, d.ID, time.Hour))
+	if rotated.Secret == d.Secret || len(rotated.OldSecrets) != 1 || rotated.OldSecrets[0].Secret != d.Secret {
+		t.Error("the secret was not rotated")
+	}
+	if replay := must[*hark.ReplayStatus](t)(c.ReplayDestination(ctx, d.ID, client.ReplayRange{From: "earliest"})); replay == nil {
+		t.Error("no replay")
+	}
+	h.wait(t, 5) // the old secret verifies, too
+	shown := must[*client.Destination](t)(c.RevealDestination(ctx, d.ID))
+	if shown.Status == nil || shown.Secret != rotated.Secret || shown.Status.Cursor.IsZero() {
+		t.Errorf("%+v", shown)
+	}
+	n := 0
+	for one, err := range c.Destinations(ctx, client.DestinationQuery{UID: "billing"}) {
+		if err != nil || one.ID != d.ID {
+			t.Error(one, err)
+		}
+		n++
+	}
+	if err := c.DeleteDestination(ctx, d.ID); err != nil || n != 1 {
+		t.Error(n, err)
+	}
+	if _, err := c.Destination(ctx, d.ID); hark.KindOf(err) != hark.NotFound {
+		t.Error(err)
+	}
+}
+
+func TestServerDeliveries(t *testing.T) {
+	c, ctx, h := real(t), t.Context(), newHook(t)
+	spec := client.Webhook(h.URL, ">")
+	spec.Retry = &hark.Retry{Schedule: []hark.Duration{0}}
+	d := must[*client.Destination](t)(c.CreateDestination(ctx, spec))
+	h.secret = d.Secret
+	h.answer(http.StatusTeapot)
+	receipt := must[client.Receipt](t)(c.PublishJSON(ctx, "orders.paid", 1))
+	h.wait(t, 1)
+	q := client.DeliveryQuery{Destination: d.ID, State: hark.Dead, Topic: "orders.*", Since: time.Now().Add(-time.Hour)}
+	list := func() (all []*client.Delivery) {
+		for one, err := range c.Deliveries(ctx, q) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, one)
+		}
+		return all
+	}
+	eventually(t, "a dead delivery", func() bool { return len(list()) == 1 })
+	id := list()[0].ID
+	one := must[*client.Delivery](t)(c.Delivery(ctx, id))
+	if one.Event != receipt.ID || len(one.Log) != 1 || one.Log[0].Status != http.StatusTeapot || one.Log[0].Response != "as told" {
+		t.Errorf("%+v", one)
+	}
+	h.answer(http.StatusOK)
+	if n := must[int](t)(c.RetryDeliveries(ctx, client.RetryFilter{Destination: d.ID})); n != 1 {
+		t.Errorf("%d retried", n)
+	}
+	h.wait(t, 2)
+	eventually(t, "its delivery", func() bool { return must[*client.Delivery](t)(c.Delivery(ctx, id)).State == hark.Delivered })
+	must[*client.Delivery](t)(c.RetryDelivery(ctx, id))
+	h.wait(t, 3)
+	must[*client.Delivery](t)(c.SendEvent(ctx, receipt.ID, d.ID))
+	h.wait(t, 4)
+	if _, err := c.CancelDelivery(ctx, id); err != nil && hark.KindOf(err) != hark.Conflict {
+		t.Error(err)
+	}
+}
+
+func TestServerWork(t *testing.T) {
+	c := real(t)
+	d := must[*client.Destination](t)(c.CreateDestination(t.Context(), client.DestinationSpec{Kind: "pull", Topics: []hark.Pattern{"jobs.>"}}))
+	const jobs = 300
+	events := make([]hark.Event, jobs)
+	for i := range events {
+		events[i] = hark.Event{Topic: "jobs.x", Data: fmt.Append(nil, i)}
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	must[client.BatchReceipt](t)(c.PublishBatch(ctx, events))
+	seen := map[string]int{}
+	var mu sync.Mutex
+	err := c.Work(ctx, d.ID, 8, func(ctx context.Context, e hark.Event) error {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[string(e.Data)]++
+		l, _ := client.LeaseFrom(ctx)
+		if string(e.Data) == "7" && l.Attempt == 1 {
+			return client.RetryIn(0, errors.New("once more"))
+		}
+		if len(seen) == jobs && seen["7"] == 2 {
+			stop()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != jobs || seen["7"] != 2 || seen["8"] != 1 {
+		t.Errorf("%d seen, 7 %d times", len(seen), seen["7"])
+	}
+	left := must[[]client.Lease](t)(c.Pull(t.Context(), d.ID, client.PullOptions{Max: 10}))
+	if len(left) != 0 {
+		t.Errorf("%d were not acked", len(left))
+	}
+}
+
+func TestServerLeases(t *testing.T) {
+	c, ctx := real(t), t.Context()
+	d := must[*client.Destination](t)(c.CreateDestination(ctx, client.DestinationSpec{Kind: "pull", Topics: []hark.Pattern{">"}}))
+	must[client.Receipt](t)(c.PublishJSON(ctx, "jobs", 1))
+	leases := must[[]client.Lease](t)(c.Pull(ctx, d.ID, client.PullOptions{Wait: 5 * time.Second, Lease: time.Minute}))
+	if len(leases) != 1 || leases[0].Attempt != 1 || time.Until(leases[0].Until) < 50*time.Second {
+		t.Fatalf("%+v", leases)
+	}
+	if err := c.Extend(ctx, d.ID, time.Hour, leases...); err != nil {
+		t.Error(err)
+	}
+	if err := c.Nack(ctx, d.ID, 0, leases...); err != nil {
+		t.Error(err)
+	}
+	if err := c.Ack(ctx, d.ID, leases...); hark.KindOf(err) != hark.Conflict {
+		t.Errorf("a stale token was taken: %v", err)
+	}
+	again := must[[]client.Lease](t)(c.Pull(ctx, d.ID, client.PullOptions{Wait: 5 * time.Second}))
+	if len(again) != 1 || again[0].Delivery != leases[0].Delivery || again[0].Attempt != 2 {
+		t.Fatalf("%+v", again)
+	}
+	if err := c.Ack(ctx, d.ID, again...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServerKeysAndBackup(t *testing.T) {
+	data := t.TempDir()
+	s := servertest.Start(t, server.Config{Addr: "127.0.0.1:0", Data: data})
+	admin := must[*client.Client](t)(client.New(s.URL(), s.FirstKey(), client.Options{}))
+	ctx := t.Context()
+	k := must[*client.Key](t)(admin.CreateKey(ctx, client.KeySpec{Name: "shop", Scopes: []string{"publish"}, Publish: []hark.Pattern{"orders.>"}, Expires: time.Now().Add(time.Hour)}))
+	shop := must[*client.Client](t)(client.New(s.URL(), k.Key.Reveal(), client.Options{}))
+	must[client.Receipt](t)(shop.PublishJSON(ctx, "orders.paid", 1))
+	if _, err := shop.PublishJSON(ctx, "users.new", 1); hark.KindOf(err) != hark.Forbidden {
+		t.Error(err)
+	}
+	n := 0
+	for one, err := range admin.Keys(ctx) {
+		if err != nil || one.Key != "" {
+			t.Error(one, err)
+		}
+		n++
+	}
+	if err := admin.RevokeKey(ctx, k.ID); err != nil || n != 2 {
+		t.Error(n, err)
+	}
+	if _, err := shop.PublishJSON(ctx, "orders.paid", 1); hark.KindOf(err) != hark.Unauthenticated {
+		t.Error(err)
+	}
+	if _, err := shop.Backup(ctx); hark.KindOf(err) != hark.Unauthenticated {
+		t.Error(err)
+	}
+	stream, err := admin.Backup(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	archive, last := tar.NewReader(stream), ""
+	for {
+		entry, err := archive.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = entry.Name
+	}
+	if last != "COMPLETE" {
+		t.Errorf("the backup ends with %q", last)
+	}
+}
