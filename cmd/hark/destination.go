@@ -47,9 +47,10 @@ func (o *oneDestination) find(a *app) (*client.Client, hark.DestinationID, error
 }
 
 type destinationAdd struct {
-	URL string `arg:"" optional:"" help:"Where to send; for kinds that need none, leave it out."`
+	What string `arg:"" optional:"" name:"url|kind" help:"The URL of a webhook, or another kind of destination, such as pull."`
 
-	Kind    string            `help:"What carries the events (webhook)." default:"webhook"`
+	URL     string            `name:"url" help:"Where to send." placeholder:"URL"`
+	Kind    string            `kong:"-"`
 	Topic   []string          `help:"Which topics: * is one token, a last > one or more; may be repeated (all topics)." placeholder:"PATTERN" short:"t"`
 	Set     map[string]string `help:"A setting of the kind; may be repeated. A value may be JSON." placeholder:"NAME=VALUE" mapsep:"none"`
 	UID     string            `name:"uid" help:"Your own name for it. Adding it again changes the one that has it."`
@@ -69,11 +70,28 @@ type destinationAdd struct {
 func (*destinationAdd) Help() string {
 	return `Examples:
   hark destination add https://example.com/hook --topic 'orders.*' --uid billing
-  hark destination add --kind pull --topic 'jobs.>' --uid workers
+  hark destination add pull --topic 'jobs.>' --uid workers
   hark destination add https://example.com/hook --set method=PUT --set 'headers={"x-team":"blue"}'`
 }
 
+// kindAndURL takes apart what may be either.
+func (d *destinationAdd) kindAndURL() error {
+	d.Kind = "webhook"
+	switch isURL := strings.ContainsAny(d.What, ":/."); {
+	case isURL && d.URL != "":
+		return wrongUse("hark destination add --help", "give the URL once")
+	case isURL:
+		d.URL = d.What
+	case d.What != "":
+		d.Kind = d.What
+	}
+	return nil
+}
+
 func (d *destinationAdd) Run(a *app) error {
+	if err := d.kindAndURL(); err != nil {
+		return err
+	}
 	spec, err := d.spec()
 	if err != nil {
 		return err

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -25,7 +25,7 @@ func newSecret() string { return webhook.GenerateSecret().Reveal() }
 
 type receiveCmd struct {
 	Addr   string        `help:"Address to listen on (127.0.0.1:9000)." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
-	Secret []string      `help:"Verify with this secret; may be repeated." placeholder:"whsec_…" env:"HARK_SECRET"`
+	Secret []string      `help:"Verify with this secret; may be repeated (asks the server)." placeholder:"whsec_…" env:"HARK_SECRET"`
 	Status int           `help:"Answer with this status (200, or 401 to what is not verified)." placeholder:"N"`
 	Fail   int           `help:"Answer the first N requests with 503, to see retries." placeholder:"N"`
 	Delay  time.Duration `help:"Wait so long before answering." placeholder:"DURATION"`
@@ -37,16 +37,17 @@ type receiveCmd struct {
 
 func (*receiveCmd) Help() string {
 	return `Examples:
-  hark receive --secret whsec_…
+  hark receive
+  hark receive --addr 127.0.0.1:9001 --secret whsec_…
   hark receive --add --topic 'orders.*'`
 }
 
 // receiver shows and answers webhooks.
 type receiver struct {
-	cmd     *receiveCmd
-	app     *app
-	secrets secrets
-	done    context.CancelFunc
+	cmd    *receiveCmd
+	app    *app
+	secret secretSource
+	done   context.CancelFunc
 
 	mu   sync.Mutex // guards below, and keeps the lines of one request together
 	seen int
@@ -93,10 +94,10 @@ func (r *receiveCmd) Run(a *app) error {
 	}
 	ctx, done := context.WithCancel(a.ctx)
 	defer done()
-	rec := &receiver{cmd: r, app: a, secrets: keys, done: done}
-	a.note("receiving on %s, answering %s; stop with Ctrl-C", url, rec.answers())
+	rec := &receiver{cmd: r, app: a, done: done, secret: secretSource{app: a, remote: &r.remote, addr: listener.Addr().String(), given: keys}}
+	a.note("receiving on %s, answering %d; stop with Ctrl-C", url, cmp.Or(r.Status, http.StatusOK))
 	if len(r.Secret) == 0 {
-		a.note("no secret, so nothing is verified: give --secret with what hark destination add showed")
+		a.note("without --secret, the server at %s is asked for it", r.Server)
 	}
 	return rec.serve(ctx, listener)
 }
@@ -123,13 +124,6 @@ func (r *receiveCmd) add(a *app, url string) error {
 	}
 	a.note("added as %s for %s", d.ID, join(ps))
 	return nil
-}
-
-func (r *receiver) answers() string {
-	if r.cmd.Status != 0 {
-		return fmt.Sprint(r.cmd.Status)
-	}
-	return "200"
 }
 
 func (r *receiver) serve(ctx context.Context, listener net.Listener) error {
@@ -165,8 +159,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	} else {
 		got.Text = snippet(body, 1000)
 	}
-	if len(r.secrets.texts) > 0 {
-		v := inspect(req.Header, body, r.secrets, time.Now(), webhook.DefaultTolerance)
+	if v, ok := r.secret.inspect(req.Context(), req.Header, body); ok {
 		got.Verified, got.Reason = &v.Verified, v.Detail
 	}
 	if r.cmd.Delay > 0 {

@@ -136,10 +136,9 @@ func whatNext(url string) next {
 	if url != defaultServer {
 		where = " --server " + url
 	}
-	secret := newSecret()
 	return next{URL: url, Lines: []string{
-		fmt.Sprintf("%s receive --secret %s", word, secret),
-		fmt.Sprintf("%s destination add http://%s --secret %s%s", word, defaultReceiver, secret, where),
+		fmt.Sprintf("%s receive%s", word, where),
+		fmt.Sprintf("%s destination add http://%s --topic 'orders.*'%s", word, defaultReceiver, where),
 		fmt.Sprintf(`%s publish orders.paid --data '{"total": 42}'%s`, word, where),
 	}}
 }
@@ -148,7 +147,7 @@ func (a *app) showNext(n next) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nHark is listening on %s, for this machine only, without keys.\n\n", a.paint(bold, n.URL))
 	for i, what := range []string{"In a second terminal, receive webhooks and see them verified:",
-		"In a third, send everything there:", "And publish an event:"} {
+		"In a third, send orders there:", "And publish an event:"} {
 		fmt.Fprintf(&b, "%s\n\n  %s\n\n", a.paint(faint, what), n.Lines[i])
 	}
 	io.WriteString(a.stdout, b.String())
