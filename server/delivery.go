@@ -14,7 +14,6 @@ import (
 	"github.com/harkhq/hark/internal/destination"
 	"github.com/harkhq/hark/internal/eventlog"
 	"github.com/harkhq/hark/internal/registry"
-	"github.com/harkhq/hark/internal/store"
 )
 
 // openDelivery makes the delivery engine and ties it to the registry: it hears of
@@ -36,7 +35,7 @@ func (s *Server) openDelivery() error {
 		return fmt.Errorf("restoring deliveries: %w", err)
 	}
 	s.registry.Attach(s.deliver.Attach)
-	s.registry.AttachTenant(eraseTenant)
+	s.registry.AttachTenant(s.eraseTenant)
 	s.eventlog.SetHold(s.deliver.Hold)
 	return nil
 }
@@ -44,14 +43,6 @@ func (s *Server) openDelivery() error {
 func compileFilter(d *hark.Destination) (func(*hark.Event) bool, error) {
 	f, err := hark.ParseFilter(d.Filter)
 	return f.Match, err
-}
-
-// eraseTenant takes everything of a deleted tenant away in the commit that deletes it.
-func eraseTenant(old, now *registry.Tenant) ([]store.Record, func(bool)) {
-	if old == nil || now != nil {
-		return nil, nil
-	}
-	return []store.Record{&store.TenantErased{Tenant: old.ID}}, nil
 }
 
 // disable is how the engine has it written down that a destination is disabled.

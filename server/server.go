@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/harkhq/hark"
@@ -50,6 +49,7 @@ type Server struct {
 	egress   *egress.Client
 	sender   *destination.Sender
 	deliver  *deliver.Deliverer
+	rates    rates
 	spec     huma.API
 
 	listener net.Listener
@@ -116,24 +116,6 @@ func (s *Server) openRooms() (err error) {
 func checkFilter(text []byte) error {
 	_, err := hark.ParseFilter(text)
 	return err
-}
-
-// policy is what a tenant may keep: its own settings over the server's.
-func (s *Server) policy(t hark.TenantID) eventlog.Policy {
-	p := eventlog.Policy{MaxAge: s.cfg.RetainAge, MaxBytes: uint64(s.cfg.RetainBytes),
-		DeliveryAge: s.cfg.DeliveryAge, DeliveryBytes: uint64(s.cfg.DeliveryBytes)}
-	row, err := s.registry.Tenant(t)
-	if err != nil {
-		return p
-	}
-	if row.QuotaBytes > 0 {
-		p.MaxBytes = uint64(row.QuotaBytes)
-		p.Reject = row.OverQuota != registry.OverQuotaTrim
-	}
-	if row.RetentionAge > 0 {
-		p.MaxAge = time.Duration(row.RetentionAge)
-	}
-	return p
 }
 
 // openEgress makes the one client that dials out.
@@ -225,6 +207,7 @@ func (s *Server) api() *api.API {
 			return made, hark.Secret(text), err
 		},
 		Redact: destination.Redact,
+		Admit:  s.admit,
 		Backup: s.backup,
 	}
 }

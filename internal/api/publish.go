@@ -85,6 +85,9 @@ func (a *API) append(w http.ResponseWriter, r *http.Request, events []hark.Event
 	if err != nil {
 		return err
 	}
+	if err := a.Admit(caller.TenantID(), len(events)); err != nil {
+		return err
+	}
 	done, err := a.Log.Append(r.Context(), caller.TenantID(), events, idem)
 	if err != nil {
 		return err
