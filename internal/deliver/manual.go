@@ -1,6 +1,10 @@
 package deliver
 
-import "github.com/harkhq/hark"
+import (
+	"slices"
+
+	"github.com/harkhq/hark"
+)
 
 // Ask is a user's wish to have one event sent to a destination now.
 type Ask struct {
@@ -49,6 +53,12 @@ func (c *Core) reopen(d *dest, m Meta, row Row, lane Lane, req uint64, urgent bo
 	}
 	c.save(x, hark.Due, nil)
 	c.hold(d, x)
+	if m.Offset > c.position(d) { // so that the position does not take it again
+		d.know(c, m.Offset)
+		if d.pull != nil {
+			d.pull.ahead = slices.DeleteFunc(d.pull.ahead, func(a Meta) bool { return a.Offset == m.Offset })
+		}
+	}
 }
 
 // hasten brings the next attempt of an unfinished delivery forward.

@@ -24,6 +24,7 @@ func (c *Core) Replay(now int64, id hark.DestinationID, set *Settings, from, to 
 	case d.rerun != nil:
 		return ReplayRange{}, conflict("a replay of this destination is under way: wait for it or stop it")
 	}
+	c.checkpoint() // To must not be beyond the durable position, or a crash would let both cursors take an event
 	end := c.position(d)
 	if to > 0 {
 		end = min(end, to)
