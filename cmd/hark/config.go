@@ -27,8 +27,7 @@ func loadConfig(a *app, path string, cfg *server.Config) error {
 	}
 	given := map[any]bool{}
 	for _, f := range a.kong.Flags() {
-		// An empty variable is as good as none.
-		if f.Set && f.Target.CanAddr() && (f.Target.Kind() != reflect.String || f.Target.String() != "") {
+		if f.Set && f.Target.CanAddr() {
 			given[f.Target.Addr().Interface()] = true
 		}
 	}

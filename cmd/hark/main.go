@@ -62,6 +62,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop(nil)
 	defer watchSignals(stop, stderr)()
 
+	dropEmptyVariables()
 	v := new(verbs)
 	parser, err := newParser(v, stdout, stderr)
 	if err != nil {
@@ -81,6 +82,15 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return a.fail(err)
 	}
 	return 0
+}
+
+// dropEmptyVariables: HARK_DATA= must mean the default, not the present folder.
+func dropEmptyVariables() {
+	for _, v := range os.Environ() {
+		if name, value, _ := strings.Cut(v, "="); value == "" && strings.HasPrefix(name, "HARK_") {
+			os.Unsetenv(name)
+		}
+	}
 }
 
 func newParser(v *verbs, stdout, stderr io.Writer) (*kong.Kong, error) {

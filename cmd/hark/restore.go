@@ -107,6 +107,9 @@ func unpack(in io.Reader, dir string) error {
 		if err == io.EOF {
 			break
 		}
+		if err != nil && last == "" {
+			return notBackup(errors.New("it is no tar archive"))
+		}
 		if err != nil {
 			return notBackup(err)
 		}
@@ -127,6 +130,9 @@ func unpack(in io.Reader, dir string) error {
 		if err != nil {
 			return err
 		}
+	}
+	if last == "" {
+		return notBackup(errors.New("it is empty"))
 	}
 	if last != completeEntry {
 		return notBackup(io.ErrUnexpectedEOF)
