@@ -68,7 +68,9 @@ func Open(o Options) (*Store, error) {
 	if err := makeFolder(o.FS, name); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	db, err := pebble.Open(name, s.pebbleOptions(o))
+	options := PebbleOptions(o)
+	options.Cache = s.cache
+	db, err := pebble.Open(name, options)
 	if err != nil {
 		s.cache.Unref()
 		if isLocked(err) {
@@ -121,13 +123,16 @@ func isLocked(err error) bool {
 	return strings.Contains(err.Error(), "resource temporarily unavailable") || strings.Contains(err.Error(), "lock held by current process")
 }
 
-// pebbleOptions sets everything that matters explicitly. Figures: bench/store.
-func (s *Store) pebbleOptions(o Options) *pebble.Options {
+// PebbleOptions sets everything that matters explicitly. Figures: bench/eventlog,
+// which is also why it is exported: what is measured against must have the same.
+// The cache is the caller's to set.
+func PebbleOptions(o Options) *pebble.Options {
+	o.FS = cmpOr[vfs.FS](o.FS, vfs.Default)
 	log := &logger{log: o.Logger, fatal: o.Fatal}
 	p := &pebble.Options{
 		FS:                          &guardFS{FS: o.FS, fatal: log.Fatalf},
 		FormatMajorVersion:          pebbleFormat,
-		Cache:                       s.cache,
+		CacheSize:                   cmpOr(o.CacheSize, 32<<20),
 		MemTableSize:                cmpOr(o.MemTableSize, 32<<20),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
