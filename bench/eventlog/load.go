@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func load(tenants int, appendOne func(writer, tenant, n int), syncs func() uint6
 	hs := make([]histogram, *writers)
 	counts := make([]int, *writers)
 	debts := watch(debt, &stop)
-	began, firstSync := time.Now(), syncs()
+	began, firstSync, cpuBefore := time.Now(), syncs(), cpu()
 	for w := range *writers {
 		wg.Go(func() {
 			for n := 0; !stop.Load(); n++ {
@@ -76,6 +77,7 @@ func load(tenants int, appendOne func(writer, tenant, n int), syncs func() uint6
 	}
 	ds := <-debts
 	return result{rate: float64(total) / took, p50: all.quantile(0.5), p99: all.quantile(0.99), syncs: float64(syncs()-firstSync) / took,
+		cpu:  (cpu() - cpuBefore) / time.Duration(max(total, 1)),
 		debt: ds[len(ds)-1], growth: ds[len(ds)-1] - ds[len(ds)/2], rss: rss()}
 }
 
@@ -109,4 +111,11 @@ func rss() int64 {
 		}
 	}
 	return pages[1] * int64(os.Getpagesize())
+}
+
+// cpu is the processor time that this process has used, compactions and all.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	check(syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

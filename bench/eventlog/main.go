@@ -86,7 +86,8 @@ type result struct {
 	rate         float64
 	p50, p99     time.Duration
 	syncs        float64
-	debt, growth int64 // compaction debt at the end, and by how much it grew over the second half
+	cpu          time.Duration // for one event
+	debt, growth int64         // compaction debt at the end, and by how much it grew over the second half
 	rss          int64
 }
 
@@ -103,8 +104,8 @@ func run(kind string, tenants int, measure func(dir string, tenants int) result)
 		defer pprof.StopCPUProfile()
 	}
 	r := measure(filepath.Join(d, "data"), tenants)
-	fmt.Printf("%-4s %4d tenants  %8.0f events/s  p50 %6.2f ms  p99 %6.2f ms  %6.0f syncs/s  debt %4d MiB (%+d MiB in the second half)  rss %d MiB\n",
-		kind, tenants, r.rate, ms(r.p50), ms(r.p99), r.syncs, r.debt>>20, r.growth>>20, r.rss>>20)
+	fmt.Printf("%-4s %4d tenants  %8.0f events/s  p50 %6.2f ms  p99 %6.2f ms  %6.0f syncs/s  cpu %5.2f µs  debt %4d MiB (%+d MiB in the second half)  rss %d MiB\n",
+		kind, tenants, r.rate, ms(r.p50), ms(r.p99), r.syncs, float64(r.cpu)/1e3, r.debt>>20, r.growth>>20, r.rss>>20)
 	return r
 }
 
@@ -113,8 +114,8 @@ func verdict(tenants int, hark, bare []result) bool {
 	rate, p99 := h.rate/b.rate, float64(h.p99)/float64(b.p99)
 	ok := (h.rate >= 80_000 || rate >= 0.8) && (h.p99 <= 3*time.Millisecond || p99 <= 2)
 	word := map[bool]string{true: "holds", false: "MISSED"}[ok]
-	fmt.Printf("medians, %d tenants: hark %.0f/s = %.2f of bare, p99 %.2f ms = %.2f of bare, %.0f syncs/s (bare %.0f): %s\n\n",
-		tenants, h.rate, rate, ms(h.p99), p99, h.syncs, b.syncs, word)
+	fmt.Printf("medians, %d tenants: hark %.0f/s = %.2f of bare, p99 %.2f ms = %.2f of bare, %.0f syncs/s (bare %.0f), cpu %.2f of bare: %s\n\n",
+		tenants, h.rate, rate, ms(h.p99), p99, h.syncs, b.syncs, float64(h.cpu)/float64(b.cpu), word)
 	return ok
 }
 
@@ -132,6 +133,7 @@ func median(rs []result) result {
 		p50:   time.Duration(mid(func(r result) float64 { return float64(r.p50) })),
 		p99:   time.Duration(mid(func(r result) float64 { return float64(r.p99) })),
 		syncs: mid(func(r result) float64 { return r.syncs }),
+		cpu:   time.Duration(mid(func(r result) float64 { return float64(r.cpu) })),
 	}
 }
 
