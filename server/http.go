@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -148,31 +149,27 @@ func requestID() string {
 	return "req_" + hex.EncodeToString(b[:])
 }
 
+// anythingElse is the pattern of what no route matches.
+const anythingElse = "/"
+
 // notFound answers what no route matches, and wrong methods, as problems.
-func (s *Server) notFound(mux *http.ServeMux) http.Handler {
+func notFound(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := mux.Handler(r); pattern != "" {
-			mux.ServeHTTP(w, r)
-			return
-		}
 		id := requestID()
 		w.Header().Set("X-Request-Id", id)
 		var allowed []string
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 			probe := r.Clone(r.Context())
 			probe.Method = method
-			if _, pattern := mux.Handler(probe); pattern != "" {
+			if _, pattern := mux.Handler(probe); pattern != anythingElse {
 				allowed = append(allowed, method)
 			}
 		}
-		problem := api.ProblemOf(&hark.Error{Kind: hark.NotFound, Code: "no-such-route",
-			Msg: "there is nothing at this URL; /docs lists what there is"}, id)
+		err := &hark.Error{Kind: hark.NotFound, Code: "no-such-route", Msg: "there is nothing at this URL; /docs lists what there is"}
+		problem := api.ProblemOf(err, id)
 		if len(allowed) > 0 {
-			for _, method := range allowed {
-				w.Header().Add("Allow", method)
-			}
-			problem.Status, problem.Title, problem.Code = http.StatusMethodNotAllowed, http.StatusText(http.StatusMethodNotAllowed), "method-not-allowed"
-			problem.Detail = "this URL does not take " + r.Method
+			w.Header()["Allow"] = []string{strings.Join(allowed, ", ")}
+			problem = api.MethodNotAllowed(r.Method, id)
 		}
 		problem.Write(w)
 	})

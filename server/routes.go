@@ -101,7 +101,8 @@ func (s *Server) handler(a *api.API) http.Handler {
 			}
 		}
 	}
-	return s.notFound(mux)
+	mux.Handle(anythingElse, notFound(mux))
+	return mux
 }
 
 // guardedMux puts the guard around what huma registers.

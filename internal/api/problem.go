@@ -106,6 +106,11 @@ func ProblemOf(err error, requestID string) *Problem {
 	return p
 }
 
+// MethodNotAllowed is the answer to a method that a URL does not take.
+func MethodNotAllowed(method, requestID string) *Problem {
+	return newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "this URL does not take "+method+"; Allow says what it takes", requestID, nil)
+}
+
 // wrapping returns what was written before first's own text ("event 3 of the batch: ").
 func wrapping(err error, first *hark.Error) string {
 	if len(leaves(err)) > 1 {

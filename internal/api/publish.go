@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/eventlog"
@@ -188,11 +189,44 @@ func parsePublish(contentType string, body []byte) (events []hark.Event, batch b
 }
 
 func parseOne(body []byte) (hark.Event, error) {
+	if p, ok := parsePlain(body); ok {
+		return p.event()
+	}
 	var p publishJSON
 	if err := decodeStrict(body, &p); err != nil {
 		return hark.Event{}, err
 	}
 	return p.event()
+}
+
+// parsePlain reads what most publishers send, an object of topic, key, content
+// type and data without escapes, in a fraction of the time that encoding/json
+// takes. Everything else, and everything wrong, is left to that.
+func parsePlain(body []byte) (p publishJSON, ok bool) {
+	ok = hark.EachJSONMember(body, func(name, value []byte) bool {
+		switch string(name) {
+		case "topic":
+			return plainText(&p.Topic, value)
+		case "key":
+			return plainText(&p.Key, value)
+		case "content_type":
+			return plainText(&p.ContentType, value)
+		case "data":
+			p.Data = value
+			return true
+		}
+		return false
+	})
+	return p, ok
+}
+
+// plainText reads a JSON string that needs no decoding.
+func plainText(to *string, value []byte) bool {
+	if len(value) < 2 || value[0] != '"' || bytes.IndexByte(value, '\\') >= 0 || !utf8.Valid(value) {
+		return false
+	}
+	*to = string(value[1 : len(value)-1])
+	return true
 }
 
 func parseArray(body []byte) ([]hark.Event, error) {
