@@ -331,3 +331,23 @@ func TestTimeout(t *testing.T) {
 		t.Error(n.Load(), err)
 	}
 }
+
+func TestTLS(t *testing.T) {
+	secure, clear := httptest.NewTLSServer(http.NotFoundHandler()), httptest.NewServer(http.NotFoundHandler())
+	defer secure.Close()
+	defer clear.Close()
+	swap := strings.NewReplacer("https:", "http:", "http:", "https:")
+	for address, want := range map[string]string{
+		secure.URL:               "signed by nobody whom this machine trusts",
+		swap.Replace(secure.URL): "write https://",
+		swap.Replace(clear.URL):  "write http://",
+	} {
+		c, err := client.New(address, "", client.Options{Retries: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", address, err, want)
+		}
+	}
+}

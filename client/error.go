@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,7 +130,27 @@ func plain(err error) string {
 	if d, ok := errors.AsType[*net.DNSError](err); ok && d.IsNotFound {
 		return "no such host " + d.Name
 	}
+	if told := aboutTLS(err); told != "" {
+		return told
+	}
 	return err.Error()
+}
+
+// aboutTLS tells what is wrong with a certificate, or that there is none.
+func aboutTLS(err error) string {
+	if e, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "the server's certificate is not for " + e.Host
+	}
+	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok && e.Reason == x509.Expired {
+		return "the server's certificate is out of date, or this machine's clock is wrong"
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "the server's certificate is signed by nobody whom this machine trusts"
+	}
+	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		return "the server speaks no TLS: write http://"
+	}
+	return ""
 }
 
 // GapError tells that matching events between two positions may be missing:
@@ -151,6 +172,8 @@ func readProblem(r *http.Request, resp *http.Response) *Error {
 	switch {
 	case resp.StatusCode/100 == 3:
 		e.Detail = fmt.Sprintf("the server redirects to %s: use that URL if you trust it", resp.Header.Get("Location"))
+	case resp.StatusCode == http.StatusBadRequest && strings.Contains(string(text), "HTTP request to an HTTPS server"):
+		e.Problem = Problem{Status: resp.StatusCode, Detail: fmt.Sprintf("the server speaks TLS: write https://%s", r.URL.Host)}
 	case !known || e.Detail == "" && e.Title == "" && len(e.Errors) == 0:
 		e.Problem = Problem{Status: resp.StatusCode, RequestID: e.RequestID,
 			Detail: fmt.Sprintf("the server answered %d %s without saying why: is %s://%s a hark server, or a proxy in front of it?",

@@ -93,8 +93,14 @@ func (a *app) explain(err error) *failure {
 		return &failure{msg: "interrupted", code: exitInterrupted}
 	}
 	if u, ok := errors.AsType[*client.UnreachableError](err); ok {
-		return &failure{msg: u.Error(), code: exitUnreachable, err: err,
+		f := &failure{msg: u.Error(), code: exitUnreachable, err: err,
 			try: "is the server running? Start one with: hark dev; or name another with --server or HARK_URL"}
+		if strings.Contains(f.msg, "nobody whom this machine trusts") {
+			f.try = "--ca with the file of its certificate, if it is yours"
+		} else if strings.Contains(f.msg, "TLS") || strings.Contains(f.msg, "certificate") {
+			f.try = "another --server, or what hark doctor says"
+		}
+		return f
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		return explainAnswer(e)
