@@ -1,0 +1,234 @@
+// Package examples_test runs every example against a server.
+package examples_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/client"
+	"github.com/harkhq/hark/server"
+	"github.com/harkhq/hark/server/servertest"
+	"github.com/harkhq/hark/webhook"
+)
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "hark-examples-")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir, "./receiver", "./publisher", "./worker").CombinedOutput()
+	os.Stderr.Write(out)
+	return dir, err
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := build(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// program runs an example and returns what it writes, line by line.
+func program(t *testing.T, env []string, name string, args ...string) <-chan string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = t.Output()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer close(lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	t.Cleanup(func() { <-done; cmd.Wait() })
+	return lines
+}
+
+func built(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+// expect waits for a line with all words.
+func expect(t *testing.T, lines <-chan string, words ...string) string {
+	t.Helper()
+	late := time.After(20 * time.Second)
+next:
+	for {
+		select {
+		case line, open := <-lines:
+			if !open {
+				t.Fatalf("the program ended without a line with %q", words)
+			}
+			for _, w := range words {
+				if !strings.Contains(line, w) {
+					t.Log(line)
+					continue next
+				}
+			}
+			return line
+		case <-late:
+			t.Fatalf("there is no line with %q", words)
+		}
+	}
+}
+
+func connect(t *testing.T, s *server.Server) *client.Client {
+	t.Helper()
+	c, err := client.New(s.URL(), "", client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// receives checks a receiver with a real delivery, twice, and with a forgery.
+func receives(t *testing.T, start func(env []string) <-chan string) {
+	t.Helper()
+	s := servertest.Start(t, server.Config{})
+	c, secret := connect(t, s), webhook.GenerateSecret()
+	lines := start([]string{"WEBHOOK_SECRET=" + secret.Reveal(), "ADDR=127.0.0.1:0"})
+	_, url, _ := strings.Cut(expect(t, lines, "listening on http://"), "listening on ")
+
+	spec := client.Webhook(url, "orders.*")
+	spec.Secret = hark.Secret(secret.Reveal())
+	to, err := c.CreateDestination(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, err := c.PublishJSON(t.Context(), "orders.paid", map[string]int{"order": 1042})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, lines, sent.ID.String(), "orders.paid", `{"order":1042}`)
+	delivery := hark.DeliveryID{Destination: to.ID, Event: sent.ID}
+	settled(t, c, delivery, 1)
+	if _, err := c.RetryDelivery(t.Context(), delivery); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, c, delivery, 2)
+
+	forged, err := http.Post(url, "application/json", strings.NewReader(`{"order":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, forged.Body)
+	forged.Body.Close()
+	if forged.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a request without a signature is answered %d", forged.StatusCode)
+	}
+	last, err := c.PublishJSON(t.Context(), "orders.paid", "last")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line := expect(t, lines, "evt_"); !strings.Contains(line, last.ID.String()) {
+		t.Errorf("an event was taken twice, or a forgery once: %s", line)
+	}
+}
+
+func settled(t *testing.T, c *client.Client, id hark.DeliveryID, attempts int) {
+	t.Helper()
+	for range 200 {
+		d, err := c.Delivery(t.Context(), id)
+		if err == nil && d.State == hark.Delivered && d.Attempts == attempts {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("%v is not delivered after %d attempts", id, attempts)
+}
+
+func TestReceiver(t *testing.T) {
+	receives(t, func(env []string) <-chan string { return program(t, env, built(t, "receiver")) })
+}
+
+// TestNodeReceiver runs beside the library that the end-to-end tests install.
+func TestNodeReceiver(t *testing.T) {
+	if out, err := exec.Command("../e2e/setup.sh").CombinedOutput(); err != nil {
+		t.Fatalf("e2e/setup.sh: %v\n%s", err, out)
+	}
+	modules, err := filepath.Abs("../e2e/npm/node_modules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("node/receiver.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "receiver.mjs"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	receives(t, func(env []string) <-chan string { return program(t, env, "node", filepath.Join(dir, "receiver.mjs")) })
+}
+
+func TestPublisher(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	first := expect(t, program(t, []string{"HARK_URL=" + s.URL()}, built(t, "publisher")), "duplicate: false")
+	again := expect(t, program(t, []string{"HARK_URL=" + s.URL()}, built(t, "publisher")), "duplicate: true")
+	if id, _, _ := strings.Cut(first, " "); !strings.HasPrefix(again, id) {
+		t.Errorf("%q, then %q", first, again)
+	}
+}
+
+func TestWorker(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	c := connect(t, s)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	lines := program(t, []string{"HARK_URL=" + s.URL()}, built(t, "worker"))
+	line := expect(t, lines, "working on dst_")
+	id, err := hark.ParseDestinationID(line[strings.Index(line, "dst_"):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing, err := c.PublishJSON(ctx, "jobs.fail", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := c.PublishJSON(ctx, "jobs.resize", map[string]int{"image": 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, lines, done.ID.String(), `attempt 1: {"image":7}`)
+	settled(t, c, hark.DeliveryID{Destination: id, Event: done.ID}, 1)
+	for range 200 {
+		d, err := c.Delivery(ctx, hark.DeliveryID{Destination: id, Event: failing.ID})
+		if err == nil && d.State == hark.Due && d.Attempts == 1 && time.Until(d.Next) > 30*time.Second {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("a job that failed is not waiting for its minute")
+}
