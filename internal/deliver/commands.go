@@ -346,8 +346,9 @@ func (d *Deliverer) Status(t hark.TenantID, id hark.DestinationID) (hark.Destina
 	return out, err
 }
 
-// Hold returns the position of a tenant's slowest destination: retention waits
-// for it. It looks at all of them every few seconds at most.
+// Hold returns the position before the oldest event that a tenant's destinations
+// still need: retention waits for it. It looks at all of them every few seconds at
+// most; what is older than the last look is needed by nobody else since.
 func (d *Deliverer) Hold(t hark.TenantID) (hark.Offset, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -355,12 +356,12 @@ func (d *Deliverer) Hold(t hark.TenantID) (hark.Offset, bool) {
 		return 0, true
 	}
 	if time.Since(d.slowestAt) > 3*time.Second {
-		d.slowest, d.slowestAt = d.core.Slowest(), time.Now()
+		d.slowest, d.slowestAt, d.slowestMark = d.core.Slowest(), time.Now(), d.core.Mark()
 	}
 	if o, ok := d.slowest[t]; ok {
-		return min(o, d.core.Mark()), true
+		return min(o, d.slowestMark), true
 	}
-	return d.core.Mark(), len(d.targets) > 0
+	return d.slowestMark, len(d.targets) > 0
 }
 
 // Load is how much is under way.

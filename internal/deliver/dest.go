@@ -63,7 +63,8 @@ type dest struct {
 	gone    bool // removed; waits for what is in flight
 
 	all    map[hark.Offset]*delivery
-	lanes  [3]int // deliveries by lane
+	oldest hark.Offset // the lowest of all when it was last asked for
+	lanes  [3]int      // deliveries by lane
 	keys   map[uint64]*keyed
 	fresh  heap[*delivery] // by offset
 	ready  list[*delivery]

@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"math"
 	"slices"
 
 	"github.com/harkhq/hark"
@@ -162,17 +163,38 @@ func (c *Core) Status(id hark.DestinationID) Status {
 	return s
 }
 
-// Slowest returns, for each tenant with a destination that is not at the mark,
-// the lowest position. It looks at every destination that has state.
+// Slowest returns, for each tenant that has one, the position before the oldest
+// event that a destination still needs: its own cursor, or the event before its
+// oldest unfinished delivery, which the cursor has passed. It looks at every
+// destination that has state.
 func (c *Core) Slowest() map[hark.TenantID]hark.Offset {
 	slowest := make(map[hark.TenantID]hark.Offset)
+	needs := func(t hark.TenantID, after hark.Offset) {
+		if at, ok := slowest[t]; !ok || after < at {
+			slowest[t] = after
+		}
+	}
 	for _, d := range c.dests { // a minimum: order does not show
-		if !d.own || d.gone {
+		if d.gone {
 			continue
 		}
-		if at, ok := slowest[d.set.Tenant]; !ok || d.cursor < at {
-			slowest[d.set.Tenant] = d.cursor
+		if d.own {
+			needs(d.set.Tenant, d.cursor)
+		}
+		if len(d.all) > 0 {
+			needs(d.set.Tenant, d.oldestUnfinished()-1)
 		}
 	}
 	return slowest
+}
+
+// oldestUnfinished returns the lowest offset of an unfinished delivery; there must be one.
+func (d *dest) oldestUnfinished() hark.Offset {
+	if _, still := d.all[d.oldest]; !still {
+		d.oldest = math.MaxUint64
+		for o := range d.all { // a minimum: order does not show
+			d.oldest = min(d.oldest, o)
+		}
+	}
+	return d.oldest
 }

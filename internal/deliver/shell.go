@@ -85,7 +85,9 @@ type Deliverer struct {
 	armed      int64 // when the timer goroutine wakes
 	slowest    map[hark.TenantID]hark.Offset
 	slowestAt  time.Time
-	dirtyCount []*target // filtered counts to write
+	// slowestMark is where the dispatcher stood then.
+	slowestMark hark.Offset
+	dirtyCount  []*target // filtered counts to write
 
 	committed  uint64 // batches that are durable; guarded by mu
 	commitDone *sync.Cond
