@@ -126,6 +126,11 @@ func (c *Core) pick(d *dest, class int) *delivery {
 // worked notes a success.
 func (c *Core) worked(d *dest) {
 	d.faults, d.several = 0, false
+	if d.open && d.notBefore > c.now {
+		// It began before the destination asked for a pause: that stands.
+		d.health.FailingSince = 0
+		return
+	}
 	if d.open {
 		d.shut()
 	} else if d.flight+1 >= d.allowed() {
@@ -173,7 +178,7 @@ func (c *Core) failed(x *delivery, r *Result) {
 		}
 	case answered:
 		d.faults, d.several = 0, false
-		if d.open && wait == 0 {
+		if d.open && wait == 0 && d.notBefore <= c.now {
 			d.shut()
 		}
 	}

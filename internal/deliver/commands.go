@@ -66,6 +66,8 @@ func (d *Deliverer) ask(t hark.TenantID, id hark.DestinationID, m Meta, a Ask, w
 	if wait && x.set.Pull {
 		return conflict("this destination hands out its deliveries: there is no attempt to wait for")
 	}
+	d.core.Tick(nowMillis()) // before the row is read: leases may end
+	d.flush()
 	if a.Row, err = d.row(t, id, m.Offset, d.uncommitted(id)); err != nil {
 		return err
 	}

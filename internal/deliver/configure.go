@@ -8,6 +8,8 @@ type Restored struct {
 	// Own and Cursor are its own cursor, if it has one.
 	Own    bool
 	Cursor hark.Offset
+	// Hole says that retention took events after its position: the next page tells.
+	Hole bool
 	// Rows are in state due or sending, in log order.
 	Rows []Row
 	// Done are the offsets beyond its position that have a finished row.
@@ -25,12 +27,12 @@ func (c *Core) Restore(now int64, id hark.DestinationID, r Restored) {
 	switch {
 	case r.Own:
 		d.own, d.cursor, d.savedOwn, d.savedAt = true, r.Cursor, true, r.Cursor
-	case !d.active() || d.set.Pull:
+	case !d.active() || d.set.Pull || r.Hole:
 		d.own, d.cursor = true, c.dispatched
 		c.markDirty(d)
 	}
 	switch {
-	case !d.own || !c.mayJoin(d) || d.cursor < c.dispatched:
+	case r.Hole || !d.own || !c.mayJoin(d) || d.cursor < c.dispatched:
 	case d.cursor == c.dispatched:
 		c.join(d)
 	default:
@@ -77,8 +79,8 @@ func (c *Core) restoreRow(d *dest, r *Row) {
 // whether it is active. New topics or a new filter go through Retopic.
 func (c *Core) Configure(now int64, id hark.DestinationID, set *Settings) {
 	c.advance(now)
+	defer c.settleUp()
 	c.configure(id, set)
-	c.settleUp()
 }
 
 func (c *Core) configure(id hark.DestinationID, set *Settings) {
@@ -139,6 +141,7 @@ func (c *Core) Retopic(now int64, id hark.DestinationID, set *Settings) {
 // dispatched, moves it.
 func (c *Core) Add(now int64, id hark.DestinationID, set *Settings, at hark.Offset) {
 	c.advance(now)
+	defer c.settleUp()
 	if c.dests[id] != nil || at != c.dispatched || !set.Active || set.Pull {
 		d := c.dest(id, set)
 		d.own, d.ahead, d.cursor = true, false, at
@@ -154,12 +157,12 @@ func (c *Core) Add(now int64, id hark.DestinationID, set *Settings, at hark.Offs
 	}
 	c.joinAhead()
 	c.checkpoint()
-	c.settleUp()
 }
 
 // Remove forgets a destination. What was not delivered is cancelled.
 func (c *Core) Remove(now int64, id hark.DestinationID, set *Settings) {
 	c.advance(now)
+	defer c.settleUp()
 	d := c.dests[id]
 	if d == nil {
 		c.out.Records = append(c.out.Records, Record{Kind: RecErased, Tenant: set.Tenant, Dest: id})
@@ -195,7 +198,6 @@ func (c *Core) Remove(now int64, id hark.DestinationID, set *Settings) {
 		c.idle.remove(d)
 	}
 	c.buried(d)
-	c.settleUp()
 }
 
 // buried drops a removed destination once nothing of it is in flight.

@@ -162,6 +162,7 @@ func (c *Core) full(d *dest) bool { return d.lanes[LaneLive] >= c.window(d) }
 func (c *Core) hold(d *dest, x *delivery) {
 	x.d, x.slot = d, -1
 	d.all[x.Offset] = x
+	d.oldest = min(d.oldest, x.Offset)
 	d.lanes[x.lane]++
 	d.tenant.held++
 	c.held++

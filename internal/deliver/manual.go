@@ -34,6 +34,9 @@ func (c *Core) Ask(now int64, id hark.DestinationID, set *Settings, a Ask) error
 	if x := d.all[a.Meta.Offset]; x != nil {
 		return c.hasten(x, a)
 	}
+	if a.Row.State != 0 && !a.Row.State.Finished() { // its lease ended since the row was read
+		return conflict("the delivery changed just now: try again")
+	}
 	if d.lanes[LaneManual] >= c.lim.ManualWindow {
 		return &hark.Error{Kind: hark.TooMany, Code: "too-many-retries", RetryAfter: 5e9,
 			Msg: "too many retries of this destination are waiting already: try again when some are done"}
@@ -96,6 +99,7 @@ func (c *Core) hasten(x *delivery, a Ask) error {
 // memory: finished, or not there.
 func (c *Core) Cancel(now int64, id hark.DestinationID, o hark.Offset) bool {
 	c.advance(now)
+	defer c.settleUp()
 	d := c.dests[id]
 	if d == nil || d.gone || d.all[o] == nil {
 		return false
@@ -109,7 +113,6 @@ func (c *Core) Cancel(now int64, id hark.DestinationID, o hark.Offset) bool {
 		c.drop(x)
 	}
 	c.nudge(d)
-	c.settleUp()
 	return true
 }
 

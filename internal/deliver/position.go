@@ -173,6 +173,7 @@ type Page struct {
 // Page answers a Read that is not a replay's.
 func (c *Core) Page(now int64, id hark.DestinationID, gen uint32, p Page) {
 	c.advance(now)
+	defer c.settleUp()
 	d := c.dests[id]
 	if d == nil || d.gen != gen || !d.reading {
 		return
@@ -187,7 +188,6 @@ func (c *Core) Page(now int64, id hark.DestinationID, gen uint32, p Page) {
 		c.pushedPage(d, p)
 	}
 	c.nudge(d)
-	c.settleUp()
 }
 
 func (c *Core) pushedPage(d *dest, p Page) {

@@ -30,6 +30,7 @@ type pullAsk struct {
 // an Answer with the id req; seed makes the leases' tokens.
 func (c *Core) Pull(now int64, id hark.DestinationID, set *Settings, req uint64, limit int, lease int64, seed uint64) {
 	c.advance(now)
+	defer c.settleUp()
 	if c.dests[id] == nil { // a pull destination without state is new, and at the mark
 		d := c.dest(id, set)
 		c.leave(d, c.dispatched)
@@ -42,7 +43,6 @@ func (c *Core) Pull(now int64, id hark.DestinationID, set *Settings, req uint64,
 		d.pull.asks = append(d.pull.asks, pullAsk{req: req, max: max(1, limit), lease: lease, seed: seed})
 		c.nudge(d)
 	}
-	c.settleUp()
 }
 
 // refuse answers every waiting pull with an error.
@@ -271,6 +271,7 @@ func (c *Core) settleLease(x *delivery, outcome hark.Outcome, delay int64) {
 // handed over.
 func (c *Core) Vanish(now int64, id hark.DestinationID, o hark.Offset, token uint64) {
 	c.advance(now)
+	defer c.settleUp()
 	if d := c.dests[id]; d != nil && d.all[o] != nil && d.all[o].where == atWorker && d.all[o].token == token {
 		x := d.all[o]
 		x.token = 0
@@ -278,5 +279,4 @@ func (c *Core) Vanish(now int64, id hark.DestinationID, o hark.Offset, token uin
 		c.drop(x)
 		c.nudge(d)
 	}
-	c.settleUp()
 }

@@ -29,6 +29,7 @@ const oursWait = 5_000
 // Done tells the result of a Send.
 func (c *Core) Done(now int64, id hark.DestinationID, o hark.Offset, attempt int, r Result) {
 	c.advance(now)
+	defer c.settleUp()
 	d := c.dests[id]
 	if d == nil {
 		return
@@ -42,7 +43,6 @@ func (c *Core) Done(now int64, id hark.DestinationID, o hark.Offset, attempt int
 		c.settlePush(x, &r)
 	}
 	c.nudge(d)
-	c.settleUp()
 }
 
 func (c *Core) settlePush(x *delivery, r *Result) {

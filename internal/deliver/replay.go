@@ -37,6 +37,7 @@ func (c *Core) Replay(now int64, id hark.DestinationID, set *Settings, from, to 
 // StopReplay ends a replay; what it reopened goes on. It reports whether there was one.
 func (c *Core) StopReplay(now int64, id hark.DestinationID) bool {
 	c.advance(now)
+	defer c.settleUp()
 	d := c.dests[id]
 	if d == nil || d.rerun == nil {
 		return false
@@ -44,7 +45,6 @@ func (c *Core) StopReplay(now int64, id hark.DestinationID) bool {
 	d.rerun = nil
 	c.record(d, Record{Kind: RecReplayDone})
 	c.nudge(d)
-	c.settleUp()
 	return true
 }
 
@@ -80,6 +80,7 @@ type Replayed struct {
 // same lock that orders inputs. next is the position after the page.
 func (c *Core) ReplayPage(now int64, id hark.DestinationID, gen uint32, page []Replayed, next hark.Offset, end bool) {
 	c.advance(now)
+	defer c.settleUp()
 	d := c.dests[id]
 	if d == nil || d.gen != gen || d.rerun == nil || !d.rerun.reading {
 		return
@@ -101,7 +102,6 @@ func (c *Core) ReplayPage(now int64, id hark.DestinationID, gen uint32, page []R
 		c.record(d, Record{Kind: RecReplay, From: r.From, To: r.To, Offset: r.At})
 	}
 	c.nudge(d)
-	c.settleUp()
 }
 
 // replayProgress ends a replay whose range is passed and whose deliveries are finished.

@@ -27,10 +27,12 @@ func (d *Deliverer) Restore() error {
 		}
 		x.Settings = t.set
 		x.Cursor, x.Own = r.cursors[id]
-		if lost := d.cfg.Log.Floor(t.dest.Tenant) - 1; !x.Own && lost > r.mark {
-			x.Own, x.Cursor = true, r.mark // retention passed it while nothing ran: its page tells the gap
+		position := r.mark
+		if x.Own {
+			position = x.Cursor
 		}
-		if r.found[id] == nil && !x.Own && t.set.Active && !t.set.Pull {
+		x.Hole = d.cfg.Log.Floor(t.dest.Tenant)-1 > position
+		if r.found[id] == nil && !x.Own && !x.Hole && t.set.Active && !t.set.Pull {
 			continue // idle at the mark: it costs nothing
 		}
 		slices.SortFunc(x.Rows, func(a, b Row) int {

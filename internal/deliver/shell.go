@@ -179,7 +179,6 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	d.drain()
 	stopCommits()
 	committer.Wait()
-	d.helpers.Wait()
 	d.mu.Lock()
 	if d.failed == nil {
 		d.core.Checkpoint(nowMillis())
@@ -188,6 +187,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	d.mu.Unlock()
 	err := d.commitOnce()
 	d.refuseAll()
+	d.helpers.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -340,8 +340,12 @@ func (d *Deliverer) flush() {
 	}
 	if !d.stopping {
 		for _, s := range out.Sends {
+			var dest *hark.Destination // as it stands at the attempt
+			if t := d.targets[s.Dest]; t != nil {
+				dest = t.dest
+			}
 			d.sends.Add(1)
-			go d.attempt(s, d.targets[s.Dest])
+			go d.attempt(s, dest)
 		}
 		for _, r := range out.Reads {
 			d.reads.push(r)
@@ -375,10 +379,10 @@ func signal(c chan struct{}) {
 }
 
 // attempt sends one event and tells the core what came of it.
-func (d *Deliverer) attempt(s Send, t *target) {
+func (d *Deliverer) attempt(s Send, dest *hark.Destination) {
 	defer d.sends.Done()
 	started := time.Now()
-	r, dest, e := d.try(s, t)
+	r, e := d.try(s, dest)
 	r.Started = started
 	r.Duration = time.Since(started)
 	if d.sendCtx.Err() != nil && r.Outcome != hark.OK {
@@ -393,22 +397,19 @@ func (d *Deliverer) attempt(s Send, t *target) {
 	d.mu.Unlock()
 }
 
-func (d *Deliverer) try(s Send, t *target) (Result, *hark.Destination, *hark.Event) {
-	if t == nil { // removed a moment ago
-		return Result{Ours: true}, nil, nil
+func (d *Deliverer) try(s Send, dest *hark.Destination) (Result, *hark.Event) {
+	if dest == nil { // removed a moment ago
+		return Result{Ours: true}, nil
 	}
 	e, err := d.cfg.Log.Event(s.Tenant, s.Offset)
 	if err != nil {
 		if k := hark.KindOf(err); k == hark.Gone || k == hark.NotFound {
-			return Result{Gone: true}, nil, nil
+			return Result{Gone: true}, nil
 		}
 		d.oops("reading an event", err)
-		return Result{Ours: true, Outcome: hark.Unsendable, Error: "the event could not be read"}, nil, nil
+		return Result{Ours: true, Outcome: hark.Unsendable, Error: "the event could not be read"}, nil
 	}
-	d.mu.Lock()
-	dest := t.dest
-	d.mu.Unlock()
-	return d.cfg.Sender.Send(d.sendCtx, dest, e, s.Attempt), dest, e
+	return d.cfg.Sender.Send(d.sendCtx, dest, e, s.Attempt), e
 }
 
 func (d *Deliverer) oops(what string, err error) {

@@ -790,10 +790,8 @@ func (w *world) restart() {
 		w.reset(w.dests[id], &set)
 		r := Restored{Settings: &set, Health: w.durable.health[id]}
 		r.Cursor, r.Own = w.durable.cursors[id]
-		if !r.Own && w.floor[set.Tenant] > w.durable.mark {
-			r.Own, r.Cursor = true, w.durable.mark
-		}
 		at := w.durable.position(id)
+		r.Hole = w.floor[set.Tenant] > at
 		for _, e := range w.log {
 			row, ok := w.durable.rows[simKey{id, e.o}]
 			switch {
@@ -807,7 +805,7 @@ func (w *world) restart() {
 		if rr, ok := w.durable.replays[id]; ok {
 			r.Replay = &rr
 		}
-		if r.Own || !set.Active || set.Pull || len(r.Rows)+len(r.Done) > 0 || r.Replay != nil || r.Health != (Health{}) {
+		if r.Own || r.Hole || !set.Active || set.Pull || len(r.Rows)+len(r.Done) > 0 || r.Replay != nil || r.Health != (Health{}) {
 			w.core.Restore(w.now, id, r)
 		}
 	}
@@ -1072,6 +1070,13 @@ func (w *world) recover() {
 		}
 		w.dispatch()
 	}
+	if w.verbose {
+		for _, id := range w.ids {
+			if w.core.dests[id] != nil {
+				w.dump(id)
+			}
+		}
+	}
 	w.fail("stuck: %s", w.undone())
 }
 
@@ -1149,5 +1154,14 @@ func (w *world) verify() {
 	}
 	if held != w.core.held {
 		w.fail("held %d, counted %d", held, w.core.held)
+	}
+}
+
+func (w *world) dump(id hark.DestinationID) {
+	d := w.core.dests[id]
+	w.say("now %d startsAt %d notBefore %d open %v limit %v flight %d in %v atHost %v parked %v fresh %d ready %d manual %d waiting %d timer %d wake %d set %+v", w.now, w.core.startsAt(d), d.notBefore, d.open, d.limit, d.flight, d.in, d.atHost, d.tenant.parked, len(d.fresh.s), d.ready.n, d.manual.n, len(d.waiting.s), d.timer, d.wake, d.set)
+	w.say("core %+v rings %d %d, tenant %+v in %v rings %d %d same %v", w.core.flight, w.core.rings[0].n, w.core.rings[1].n, d.tenant.share, d.tenant.in, d.tenant.rings[0].n, d.tenant.rings[1].n, w.core.tenants[d.set.Tenant] == d.tenant)
+	for k, q := range d.keys {
+		w.say("  key %d holders %d blocked %d", k, q.holders, q.blocked.n)
 	}
 }
