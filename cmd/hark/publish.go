@@ -84,7 +84,11 @@ func (p *publishCmd) read(a *app) ([]byte, error) {
 	case p.File == "" && isTerminal(a.stdin):
 		return nil, wrongUse(tryFor("topic"), "there is nothing to publish: give --data or --file, or pipe it in")
 	}
-	return io.ReadAll(a.stdin)
+	data, err := io.ReadAll(a.stdin)
+	if err == nil && len(data) == 0 && p.File == "" { // more likely a slip than an event without data
+		return nil, wrongUse("--data '' for an event without data", "there is nothing to publish: the standard input is empty")
+	}
+	return data, err
 }
 
 func (p *publishCmd) event(data []byte) (hark.Event, error) {

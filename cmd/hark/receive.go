@@ -98,6 +98,7 @@ func (r *receiveCmd) Run(a *app) error {
 	a.note("receiving on %s, answering %d; stop with Ctrl-C", url, cmp.Or(r.Status, http.StatusOK))
 	if len(r.Secret) == 0 {
 		a.note("without --secret, the server at %s is asked for it", r.Server)
+		a.note("to send here: %s destination add %s --topic 'orders.*'%s", commandWord(), url, serverFlag(r.Server))
 	}
 	return rec.serve(ctx, listener)
 }

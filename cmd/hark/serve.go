@@ -125,6 +125,14 @@ func commandWord() string {
 	return path
 }
 
+// serverFlag is how to name a server in a line to be copied.
+func serverFlag(url string) string {
+	if url == defaultServer {
+		return ""
+	}
+	return " --server " + url
+}
+
 // next is what to type after hark dev.
 type next struct {
 	URL   string   `json:"url"`
@@ -132,10 +140,7 @@ type next struct {
 }
 
 func whatNext(url string) next {
-	word, where := commandWord(), ""
-	if url != defaultServer {
-		where = " --server " + url
-	}
+	word, where := commandWord(), serverFlag(url)
 	return next{URL: url, Lines: []string{
 		fmt.Sprintf("%s receive%s", word, where),
 		fmt.Sprintf("%s destination add http://%s --topic 'orders.*'%s", word, defaultReceiver, where),
