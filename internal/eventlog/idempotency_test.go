@@ -118,7 +118,7 @@ func TestIdempotency(t *testing.T) {
 			if got, err := ask(1, idem, 1); err != nil || !got.Duplicate || got.First != made.First {
 				t.Fatalf("within %v: %+v, %v", window, got, err)
 			}
-			clock.advance(2*idempotencyWindow)
+			clock.advance(2 * idempotencyWindow)
 			if got, err := ask(1, idem, 1); err != nil || got.Duplicate {
 				t.Fatalf("long after %v: %+v, %v", window, got, err)
 			}

@@ -196,30 +196,29 @@ func (l *Log) readTopics(t hark.TenantID, b store.Bucket, topics []string, from,
 	}
 	left.keys -= len(offsets)
 	slices.Sort(offsets)
-	for _, o := range offsets {
-		if o >= horizon {
-			break
+	n, _ := slices.BinarySearch(offsets, horizon)
+	all := n <= left.events
+	offsets = offsets[:min(n, left.events)]
+	err := l.store.EventsAt(t, offsets, func(e *hark.Event) bool {
+		if len(p.Events) > 0 && e.Size() > left.bytes {
+			left.bytes, all = 0, false
+			return false
 		}
-		if left.events == 0 || left.bytes <= 0 {
-			return nil
-		}
-		e, ok, err := l.store.Event(t, o)
-		if err != nil {
-			return err
-		}
-		if ok {
-			e.ID = l.ID(o)
-			if len(p.Events) > 0 && e.Size() > left.bytes {
-				left.bytes = 0
-				return nil
-			}
-			p.Events = append(p.Events, e)
-			left.events--
-			left.bytes -= e.Size()
-		}
-		p.Next = o
+		e.ID = l.ID(e.ID.Offset)
+		p.Events = append(p.Events, e)
+		p.Next = e.ID.Offset
+		left.events--
+		left.bytes -= e.Size()
+		return true
+	})
+	switch {
+	case err != nil:
+		return err
+	case all:
+		p.Next = horizon - 1
+	case left.bytes > 0: // offsets whose event is gone were passed over too
+		p.Next = max(p.Next, offsets[len(offsets)-1])
 	}
-	p.Next = horizon - 1
 	return nil
 }
 

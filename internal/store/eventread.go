@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"encoding/binary"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -101,6 +103,39 @@ func (s *Store) Event(t hark.TenantID, o hark.Offset) (*hark.Event, bool, error)
 	}
 	e.Tenant, e.ID.Offset = t, o
 	return e, true, nil
+}
+
+// EventsAt calls fn for each of the tenant's events at some offsets, which rise,
+// until fn returns false. Offsets without an event are passed over. At most
+// [scanLimit] offsets.
+func (s *Store) EventsAt(t hark.TenantID, offsets []hark.Offset, fn func(*hark.Event) bool) error {
+	if len(offsets) == 0 {
+		return nil
+	}
+	it, err := s.iter(eventKey(t, offsets[0]), eventKey(t, offsets[len(offsets)-1]+1))
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	k := eventKey(t, 0)
+	for _, o := range offsets[:min(len(offsets), scanLimit)] {
+		binary.BigEndian.PutUint64(k[5:], uint64(o))
+		if !it.SeekGE(k) {
+			break
+		}
+		if !bytes.Equal(it.Key(), k) {
+			continue
+		}
+		e, err := DecodeEvent(it.Value())
+		if err != nil {
+			return err
+		}
+		e.Tenant, e.ID.Offset = t, o
+		if !fn(e) {
+			break
+		}
+	}
+	return it.Error()
 }
 
 // Events walks a tenant's events with offsets in [from, to) until fn returns
