@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -62,11 +63,7 @@ func Webhook(to string, topics ...hark.Pattern) DestinationSpec {
 type Patch map[string]any
 
 func destinationPath(id hark.DestinationID, verb ...string) string {
-	path := "/v1/destinations/" + id.String()
-	for _, v := range verb {
-		path += "/" + v
-	}
-	return path
+	return "/v1/destinations/" + strings.Join(append([]string{id.String()}, verb...), "/")
 }
 
 // CreateDestination makes a destination. The answer holds its secret.

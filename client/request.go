@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -118,9 +119,7 @@ func (c *Client) once(ctx context.Context, k call, body []byte) (*http.Response,
 }
 
 func (c *Client) setHeader(h http.Header, k call) {
-	for name, values := range k.header {
-		h[name] = values
-	}
+	maps.Copy(h, k.header)
 	h.Set("Accept", "application/json")
 	h.Set("User-Agent", c.options.UserAgent)
 	if k.contentType != "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -57,10 +58,8 @@ func childOf(n *kong.Node, word string) *kong.Node {
 		if child.Name == word {
 			return child
 		}
-		for _, alias := range child.Aliases {
-			if alias == word {
-				return child
-			}
+		if slices.Contains(child.Aliases, word) {
+			return child
 		}
 	}
 	return nil

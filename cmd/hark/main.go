@@ -102,15 +102,16 @@ func newParser(v *verbs, stdout, stderr io.Writer) (*kong.Kong, error) {
 
 // badUsage says what is wrong with the command line, and where to read more.
 func badUsage(err error) error {
-	verb := "hark"
+	var verb strings.Builder
+	verb.WriteString("hark")
 	if p, ok := errors.AsType[*kong.ParseError](err); ok && p.Context != nil {
 		for _, step := range p.Context.Path {
 			if step.Command != nil {
-				verb += " " + step.Command.Name
+				verb.WriteString(" " + step.Command.Name)
 			}
 		}
 	}
-	return &failure{msg: strings.ReplaceAll(err.Error(), "\n", "; "), try: verb + " --help", code: exitUsage, err: err}
+	return &failure{msg: strings.ReplaceAll(err.Error(), "\n", "; "), try: verb.String() + " --help", code: exitUsage, err: err}
 }
 
 // errInterrupted ends what a signal ended.
