@@ -54,36 +54,35 @@ type grant struct {
 	era                 int
 	at, until           time.Time
 	acked               time.Time // when the ack was answered
-	unknown             bool      // the ack was sent and not answered
+	unknown             bool      // the ack was sent and not answered, and nobody has looked since
 	nacked              bool
 }
 
 // book is what the harness knows: everything it sent and what was answered.
 type book struct {
-	seed uint64
-
 	mu     sync.Mutex // guards below
 	number int
 	pubs   []*publication
 	grants []*grant
-	acks   []ack
+	sends  []span   // publish requests; end is zero without an answer
 	said   []string // complaints found on the way
 }
 
-type ack struct {
-	at   time.Time
-	took time.Duration
-}
+type span struct{ begin, end time.Time }
 
-func newBook(seed uint64) *book { return &book{seed: seed} }
-
-func (b *book) slowestAck(since time.Time) (slowest time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i := len(b.acks) - 1; i >= 0 && b.acks[i].at.After(since); i-- {
-		slowest = max(slowest, b.acks[i].took)
+// commitBefore bounds one commit at a moment: the longest that a publish took
+// that was answered in the second before, or had been waiting when the moment
+// came. Each waits for one commit at least.
+func (b *book) commitBefore(at time.Time) (longest time.Duration) {
+	for _, s := range b.sends {
+		switch {
+		case s.begin.Before(at) && (s.end.IsZero() || s.end.After(at)):
+			longest = max(longest, at.Sub(s.begin))
+		case s.end.Before(at) && s.end.After(at.Add(-time.Second)):
+			longest = max(longest, s.end.Sub(s.begin))
+		}
 	}
-	return slowest
+	return longest
 }
 
 func (b *book) complain(format string, args ...any) {
@@ -124,16 +123,17 @@ func (b *book) send(ctx context.Context, api testenv.API, p *publication) (answe
 	}
 	begin := time.Now()
 	answer, err := api.Do(ctx, "POST", "/v1/events", p.body(), headers...)
-	if err != nil {
-		return false
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err != nil {
+		b.sends = append(b.sends, span{begin: begin})
+		return false
+	}
+	b.sends = append(b.sends, span{begin, time.Now()})
 	if !answer.OK() {
 		p.refuse = answer.String()
 		return true
 	}
-	b.acks = append(b.acks, ack{time.Now(), time.Since(begin)})
 	var got testenv.Published
 	if err := json.Unmarshal(answer.Body, &got); err != nil || len(got.All()) != len(p.tokens) {
 		b.said = append(b.said, fmt.Sprintf("%s of %d events was answered %s", p.name, len(p.tokens), answer))
@@ -202,12 +202,38 @@ func (c *crash) settle() {
 			again = append(again, p)
 		}
 	}
+	var open []*grant
+	for _, g := range c.book.grants {
+		if g.unknown && !g.nacked {
+			open = append(open, g)
+		}
+	}
 	c.book.mu.Unlock()
+	for _, g := range open {
+		c.look(g)
+	}
 	for _, p := range again {
 		if !c.book.send(c.ctx, c.api, p) || !p.acked() {
 			c.Fatalf("%s, repeated after the restart, was not acknowledged: %s", p.name, p.refuse)
 		}
 	}
+}
+
+// look asks what became of an ack that was not answered: done, or the lease goes
+// on and runs out.
+func (c *crash) look(g *grant) {
+	var d struct {
+		State string `json:"state"`
+	}
+	c.get("/v1/deliveries/"+g.delivery, &d)
+	switch d.State {
+	case "delivered":
+		g.acked = time.Now()
+	case "due", "sending":
+	default:
+		c.Errorf("pull: %s is %q after an ack without answer", g.delivery, d.State)
+	}
+	g.unknown = false
 }
 
 // work starts the worker of the pull destination. It acks most, nacks some, and

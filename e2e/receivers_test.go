@@ -93,7 +93,7 @@ func verifyGo(t *testing.T, secret string, hit testenv.Hit) {
 	refuse("longer body", append(bytes.Clone(hit.Body), 0), hit.Header)
 	for _, name := range []string{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"} {
 		h := hit.Header.Clone()
-		h.Set(name, "1"+h.Get(name))
+		h.Set(name, strings.ReplaceAll("1"+h.Get(name), ",", ",A")) // of every signature there is
 		refuse(name, hit.Body, h)
 		h.Del(name)
 		refuse(name, hit.Body, h)
