@@ -30,7 +30,7 @@ type Options struct {
 	Dir string
 	// FS is the file system; nil for the disk's. Tests pass one that fails or loses power.
 	FS vfs.FS
-	// MemTableSize bounds each memtable; 0 for 32 MiB.
+	// MemTableSize bounds each memtable; 0 for 16 MiB.
 	MemTableSize uint64
 	// CacheSize is the block cache; 0 for 32 MiB.
 	CacheSize int64
@@ -125,6 +125,10 @@ func isLocked(err error) bool {
 
 // PebbleOptions sets everything that matters explicitly. Figures: bench/eventlog,
 // which is also why it is exported: what is measured against must have the same.
+// Memtables of 16 MiB instead of 32 cost no throughput, take 30 MiB less memory
+// and halve what is replayed after a crash; an L0 threshold of 4 instead of 2
+// saves a tenth of the processor time per event; blocks of 4 or 8 KiB instead of 16
+// made reading by topic no faster.
 // The cache is the caller's to set.
 func PebbleOptions(o Options) *pebble.Options {
 	o.FS = cmpOr[vfs.FS](o.FS, vfs.Default)
@@ -133,9 +137,9 @@ func PebbleOptions(o Options) *pebble.Options {
 		FS:                          &guardFS{FS: o.FS, fatal: log.Fatalf},
 		FormatMajorVersion:          pebbleFormat,
 		CacheSize:                   cmpOr(o.CacheSize, 32<<20),
-		MemTableSize:                cmpOr(o.MemTableSize, 32<<20),
+		MemTableSize:                cmpOr(o.MemTableSize, 16<<20),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               64 << 20,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
