@@ -2,15 +2,18 @@ package server
 
 import (
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/registry"
 )
 
 func specConfig(version string) huma.Config {
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	schemas.RegisterTypeAlias(reflect.TypeFor[hark.Duration](), reflect.TypeFor[durationText]())
 	config := huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
@@ -31,6 +34,16 @@ func specConfig(version string) huma.Config {
 		RejectUnknownQueryParameters: true,
 	}
 	return config
+}
+
+// durationText describes a [hark.Duration], so that a bad one is found where its
+// place in the body is known.
+type durationText struct{}
+
+// Schema implements huma.SchemaProvider.
+func (durationText) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$|^0$`,
+		PatternDescription: "a duration such as 500ms, 5s or 2h30m", Examples: []any{"5s"}}
 }
 
 // operation is what the description says of any route.

@@ -146,7 +146,7 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v1/events?limit=0", "", "", 422, "invalid", "limit"},
 		{"GET", "/v1/events?limit=many", "", "", 422, "invalid", "limit"},
 		{"GET", "/v1/events?tpoic=a", "", "", 422, "invalid", "tpoic"},
-		{"GET", "/v1/events?topic=a.>.b", "", "", 422, "invalid", "topics"},
+		{"GET", "/v1/events?topic=a.>.b", "", "", 422, "invalid", "topic"},
 		{"GET", "/v1/events/evt_00000qo4gfp0000000000009", "", "", 404, "not-found", ""},
 		{"GET", "/v1/nothing", "", "", 404, "no-such-route", ""},
 		{"DELETE", "/v1/events", "", "", 405, "method-not-allowed", ""},

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -173,7 +174,12 @@ func patternsOf(texts []string) ([]hark.Pattern, error) {
 	for i, text := range texts {
 		patterns[i] = hark.Pattern(text)
 	}
-	return patterns, hark.CheckPatterns(patterns)
+	if err, ok := errors.AsType[*hark.Error](hark.CheckPatterns(patterns)); ok {
+		named := *err
+		named.Field = "topic" // as the query calls it
+		return nil, &named
+	}
+	return patterns, nil
 }
 
 // knownQuery refuses query parameters that nobody reads: a misspelt filter must

@@ -160,7 +160,18 @@ type publishJSON struct {
 	Key         string            `json:"key"`
 	ContentType string            `json:"content_type"`
 	Attributes  map[string]string `json:"attributes"`
-	Time        time.Time         `json:"time"`
+	Time        eventTime         `json:"time"`
+}
+
+// eventTime is a time whose error names its field.
+type eventTime struct{ time.Time }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *eventTime) UnmarshalJSON(text []byte) error {
+	if t.Time.UnmarshalJSON(text) != nil {
+		return hark.Invalidf("time", "must be a time like 2026-01-31T15:04:05Z")
+	}
+	return nil
 }
 
 // parsePublish reads a body of POST /v1/events. batch tells that it was an array or NDJSON.
@@ -268,7 +279,7 @@ func parseEach(ps []json.RawMessage) ([]hark.Event, error) {
 
 // event decides what the data bytes are: JSON as it was written, text, or base64.
 func (p *publishJSON) event() (hark.Event, error) {
-	e := hark.Event{Topic: p.Topic, Key: p.Key, ContentType: p.ContentType, Attributes: p.Attributes, Time: p.Time}
+	e := hark.Event{Topic: p.Topic, Key: p.Key, ContentType: p.ContentType, Attributes: p.Attributes, Time: p.Time.Time}
 	switch {
 	case p.Topic == "":
 		return e, hark.Invalidf("topic", `is required, such as "orders.paid"`)
@@ -339,8 +350,6 @@ func typeWord(goType string) string {
 		return "JSON object"
 	case strings.HasPrefix(goType, "[]"):
 		return "JSON array"
-	case strings.Contains(goType, "Time"):
-		return "time like 2026-01-31T15:04:05Z"
 	case strings.Contains(goType, "int"), strings.Contains(goType, "float"):
 		return "number"
 	}
