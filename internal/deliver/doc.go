@@ -41,10 +41,12 @@
 // other failure is the event's: it alone waits for its own schedule and dies
 // alone. 429 and any Retry-After (capped at [MaxRetryAfter]) pause at once.
 //
-// Read in this order: core.go, dest.go, position.go, push.go, breaker.go,
-// fair.go, manual.go, replay.go, pull.go; then shell.go, commit.go, restore.go,
-// commands.go, list.go.
+// Read in this order: core.go, dest.go, position.go, configure.go, push.go,
+// breaker.go, fair.go, manual.go, replay.go, pull.go (the core); shell.go,
+// commit.go, read.go, restore.go, change.go, commands.go, list.go (the shell).
 //
-// Lock order: Deliverer.mu is taken before anything in the store or the log and
-// is never held while waiting for a commit, except in Deliverer.Switch.
+// Lock order: what the registry holds, Deliverer.commitMu, Deliverer.mu, then
+// whatever store and log lock. Neither of ours is held while somebody waits for
+// a commit, except between Attach and its done: a change of topics stops
+// dispatching for the length of its commit.
 package deliver

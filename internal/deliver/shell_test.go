@@ -13,7 +13,7 @@ import (
 	"github.com/harkhq/hark/internal/store"
 )
 
-// bench is a deliverer over a real store and log, with a registry of its own.
+// node is a deliverer over a real store and log, with a registry of its own.
 type node struct {
 	t      testing.TB
 	dir    string
@@ -222,6 +222,8 @@ func TestShellDeliversAndRemembers(t *testing.T) {
 	more := n.publish("orders.new", 20)
 	n.eventually("what came after the restart", func() bool { return n.state(8, more[19]).State == hark.Delivered })
 	time.Sleep(20 * time.Millisecond)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for id, times := range c.seen {
 		if times != 1 {
 			t.Fatalf("%s arrived %d times", id, times)
