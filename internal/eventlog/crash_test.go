@@ -40,10 +40,10 @@ func (l *ledger) copy() *ledger {
 // TestPowerCut cuts the power at random moments under concurrent appends, with
 // part of what was not synced on disk all the same, and goes on from there.
 func TestPowerCut(t *testing.T) {
-	seeds(t, 3, func(t *testing.T, rng *rand.Rand) {
+	seeds(t, 2, func(t *testing.T, rng *rand.Rand) {
 		fs := vfs.NewCrashableMem()
 		book := &ledger{told: map[hark.EventID]string{}, keyed: map[string]Appended{}, tried: map[string]bool{}}
-		for life := range 6 {
+		for life := range 4 {
 			fs, book = liveUntilCut(t, rng, fs, book, life)
 			if t.Failed() {
 				return

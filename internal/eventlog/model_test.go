@@ -35,7 +35,7 @@ func (w *world) open() {
 
 // TestModel checks appending, reading, retention and restarts against a slice.
 func TestModel(t *testing.T) {
-	seeds(t, 6, func(t *testing.T, rng *rand.Rand) {
+	seeds(t, 3, func(t *testing.T, rng *rand.Rand) {
 		w := &world{t: t, rng: rng, fs: vfs.NewMem(), clock: newClock(), floor: map[hark.TenantID]hark.Offset{}, keys: map[string]Appended{}}
 		w.cfg = Config{BucketBytes: uint64(500 + rng.IntN(20000)), BucketAge: time.Hour, TailEvents: 1 + rng.IntN(100), Now: w.clock.now,
 			TailBytes: 1 << uint(8+rng.IntN(15)),
@@ -43,7 +43,7 @@ func TestModel(t *testing.T) {
 				return []Policy{{MaxAge: 48 * time.Hour}, {MaxBytes: 30000}, {MaxAge: 24 * time.Hour, MaxBytes: 60000}, {}}[int(t)%4]
 			}}
 		w.open()
-		for range 400 {
+		for range 250 {
 			w.step()
 		}
 		w.everything()

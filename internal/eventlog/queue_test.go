@@ -45,7 +45,7 @@ func TestTurns(t *testing.T) {
 			}
 			var own [2]int // what each took, in cost
 			waiting := []*request{}
-			for group := range 2000 {
+			for group := range 300 {
 				refill()
 				for len(waiting) < 64 { // 64 writers, each with one append at a time
 					r := fake(2, 1, 600)
@@ -118,7 +118,7 @@ func checkGroup(t *testing.T, group []*request) {
 // TestQueueModel: random pushes, takes and clients that give up; every request
 // is answered once, in order for its tenant, and the counters return to zero.
 func TestQueueModel(t *testing.T) {
-	seeds(t, 20, func(t *testing.T, rng *rand.Rand) {
+	seeds(t, 5, func(t *testing.T, rng *rand.Rand) {
 		var q queue
 		q.init(1 << 20)
 		next := map[hark.TenantID]hark.Offset{}
@@ -132,7 +132,7 @@ func TestQueueModel(t *testing.T) {
 				last[r.tenant] = r.first.Offset
 			}
 		}
-		for range 5000 {
+		for range 2000 {
 			switch n := rng.IntN(10); {
 			case n < 6:
 				r := fake(hark.TenantID(1+rng.IntN(5)), 1+rng.IntN(1+rng.IntN(1000)), rng.IntN(1+rng.IntN(300000)))
