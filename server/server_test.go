@@ -134,7 +134,7 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/v1/events", `{"topic":"a","data_base64":"*"}`, "", 422, "invalid", "data_base64"},
 		{"POST", "/v1/events", `{"topic":"a","data":1,"content_type":"text/plain"}`, "", 422, "invalid", "data"},
 		{"POST", "/v1/events", `{"topic":"a","content_type":"text/plain\r\nX: y"}`, "", 422, "invalid", "content_type"},
-		{"POST", "/v1/events", `{"topic":"a","time":"yesterday"}`, "", 400, "bad-json", ""},
+		{"POST", "/v1/events", `{"topic":"a","time":"yesterday"}`, "", 422, "invalid", "time"},
 		{"POST", "/v1/events", big, "", 413, "event-too-large", "data"},
 		{"POST", "/v1/events", `<x/>`, "text/xml", 415, "content-type", "Content-Type"},
 		{"POST", "/v1/events?topic=a", `{"topic":"a"}`, "", 422, "invalid", "topic"},
