@@ -23,6 +23,7 @@ type Config struct {
 
 	AllowCIDR     []string `help:"Private networks that destinations may reach, such as 10.1.0.0/16." placeholder:"CIDR" env:"HARK_ALLOW_CIDR" yaml:"allow_cidr"`
 	DenyCIDR      []string `help:"Networks that destinations may never reach." placeholder:"CIDR" env:"HARK_DENY_CIDR" yaml:"deny_cidr"`
+	AllowPort     []uint16 `help:"Ports of other protocols that destinations may use all the same, such as 25." placeholder:"PORT" env:"HARK_ALLOW_PORT" yaml:"allow_port"`
 	OutboundProxy string   `help:"Proxy for everything that Hark sends." placeholder:"URL" env:"HARK_OUTBOUND_PROXY" yaml:"outbound_proxy"`
 	SourceIP      string   `help:"Local address that Hark sends from." placeholder:"IP" env:"HARK_SOURCE_IP" yaml:"source_ip"`
 	OutboundCA    string   `help:"File with further root certificates to trust when sending." env:"HARK_OUTBOUND_CA" yaml:"outbound_ca" type:"path"`

@@ -132,7 +132,7 @@ func (s *Server) openEgress() error {
 	if cfg.Dev {
 		allow = append(allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
 	}
-	out := egress.Config{Guard: egress.Guard{AllowCIDRs: allow, DenyCIDRs: deny}}
+	out := egress.Config{Guard: egress.Guard{AllowCIDRs: allow, DenyCIDRs: deny, AllowPorts: cfg.AllowPort}}
 	if cfg.OutboundProxy != "" {
 		if out.ProxyURL, err = url.Parse(cfg.OutboundProxy); err != nil {
 			return err

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +43,9 @@ func (a *API) Publish(w http.ResponseWriter, r *http.Request) error {
 
 // PublishTopic answers POST /v1/topics/{topic}: the raw body is the data.
 func (a *API) PublishTopic(w http.ResponseWriter, r *http.Request) error {
+	if err := knownQuery(r.URL.Query()); err != nil {
+		return err
+	}
 	limit := int64(a.MaxEvent)
 	body, err := readBody(w, r, limit)
 	if err != nil {
@@ -145,7 +150,12 @@ func idempotencyOf(r *http.Request, body []byte) (eventlog.Idempotency, error) {
 		return eventlog.Idempotency{}, nil
 	}
 	h := sha256.New()
-	io.WriteString(h, r.URL.Path+"\x00"+r.Header.Get("Content-Type")+"\x00"+r.Header.Get("Hark-Key")+"\x00")
+	io.WriteString(h, r.URL.Path+"\x00"+r.Header.Get("Content-Type")+"\x00")
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		if strings.HasPrefix(name, "Hark-") && name != "Hark-Tenant" {
+			io.WriteString(h, name+"\x00"+strings.Join(r.Header[name], "\x00")+"\x00")
+		}
+	}
 	h.Write(body)
 	idem := eventlog.Idempotency{Scope: "api", Key: key}
 	h.Sum(idem.Body[:0])

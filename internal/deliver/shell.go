@@ -97,6 +97,7 @@ type Deliverer struct {
 	wake     chan struct{} // the committer has work
 	hurry    chan struct{} // and somebody waits for it
 	rearm    chan struct{} // the timer must be set earlier
+	jobs     chan job      // to a worker that waits
 	sends    sync.WaitGroup
 	helpers  sync.WaitGroup
 	sendCtx  context.Context
@@ -136,6 +137,7 @@ func New(cfg Config) *Deliverer {
 		wake:    make(chan struct{}, 1),
 		hurry:   make(chan struct{}, 1),
 		rearm:   make(chan struct{}, 1),
+		jobs:    make(chan job),
 		armed:   never,
 	}
 	d.commitDone = sync.NewCond(&d.mu)
@@ -210,10 +212,9 @@ func (d *Deliverer) drain() {
 	defer patience.Stop()
 	select {
 	case <-done:
-		return
 	case <-patience.C:
 	}
-	d.stopSend()
+	d.stopSend() // ends the idle workers, and the attempts that took too long
 	<-done
 }
 
@@ -344,8 +345,7 @@ func (d *Deliverer) flush() {
 			if t := d.targets[s.Dest]; t != nil {
 				dest = t.dest
 			}
-			d.sends.Add(1)
-			go d.attempt(s, dest)
+			d.start(s, dest)
 		}
 		for _, r := range out.Reads {
 			d.reads.push(r)

@@ -81,10 +81,10 @@ func (g *Guard) CheckPort(port uint16) error {
 		if slices.Contains(g.AllowPorts, port) {
 			return nil
 		}
-		return &RefusedError{Port: port, Why: "not among the allowed ports", Hint: "add it to allow_ports to permit it"}
+		return &RefusedError{Port: port, Why: "not among the allowed ports", Hint: "add it with --allow-port to permit it"}
 	}
 	if port == 0 || slices.Contains(otherProtocols, port) {
-		return &RefusedError{Port: port, Why: "it belongs to another protocol than HTTP", Hint: "list it in allow_ports to permit it"}
+		return &RefusedError{Port: port, Why: "it belongs to another protocol than HTTP", Hint: "permit it with --allow-port"}
 	}
 	return nil
 }
