@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -80,6 +81,7 @@ func (b *bare) loop() {
 		for _, r := range group {
 			r.done <- struct{}{}
 		}
+		runtime.Gosched() // as the eventlog does: it makes groups larger
 	}
 }
 

@@ -16,6 +16,7 @@ type queue struct {
 	bytes    int
 	max      int
 	served   int // cost of everything taken so far
+	sweepAt  int // number of lanes at which empty ones are forgotten
 	barred   map[hark.TenantID]bool
 	controls []*control
 	closed   bool
@@ -90,6 +91,7 @@ func (q *queue) push(r *request) error {
 	}
 	l := q.tenants[r.tenant]
 	if l == nil {
+		q.sweep()
 		l = &lane{tenant: r.tenant}
 		q.tenants[r.tenant] = l
 	}
@@ -254,14 +256,24 @@ func (q *queue) pop(l *lane) {
 	}
 }
 
-// leave lets an empty lane go. One that owes turns is remembered: a tenant that
-// sends one large batch after the other must not shed its debt between them.
-func (q *queue) leave(l *lane) {
-	l.left = q.served
-	if l.debt == 0 {
-		delete(q.tenants, l.tenant)
+// leave notes when a lane became empty. It is kept, with what it owes: a tenant
+// that sends one large batch after the other must not shed its debt between them.
+func (q *queue) leave(l *lane) { l.left = q.served }
+
+// sweep forgets empty lanes that owe nothing any more, when there are many.
+func (q *queue) sweep() {
+	if len(q.tenants) < max(q.sweepAt, manyLanes) {
+		return
 	}
+	for t, l := range q.tenants {
+		if !l.inTurn && l.debt <= q.served-l.left {
+			delete(q.tenants, t)
+		}
+	}
+	q.sweepAt = 2 * len(q.tenants)
 }
+
+const manyLanes = 4096
 
 func (q *queue) popTurn() *lane {
 	l := q.first

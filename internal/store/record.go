@@ -72,7 +72,11 @@ type Usage struct {
 }
 
 func (u Usage) value() key {
-	return make(key, 0, 40).u64(u.Count).u64(u.Bytes).off(u.First).off(u.Last).u64(uint64(u.Newest))
+	return u.appendTo(make(key, 0, 40))
+}
+
+func (u Usage) appendTo(k key) key {
+	return k.u64(u.Count).u64(u.Bytes).off(u.First).off(u.Last).u64(uint64(u.Newest))
 }
 
 func readUsage(v []byte) Usage {
@@ -88,7 +92,12 @@ type EventUsage struct {
 }
 
 func (r *EventUsage) apply(b *pebble.Batch) {
-	set(b, bucketKey(tableUsage, r.Tenant, r.Bucket), r.Usage.value())
+	op := b.SetDeferred(9, 40) // one for each tenant of a group: no garbage
+	op.Key[0] = tableUsage
+	binary.BigEndian.PutUint32(op.Key[1:], uint32(r.Tenant))
+	binary.BigEndian.PutUint32(op.Key[5:], uint32(r.Bucket))
+	r.Usage.appendTo(op.Value[:0])
+	must(op.Finish())
 }
 
 // DeliveryUsage sets the running total of a tenant's delivery rows in a bucket.
