@@ -16,6 +16,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Config is how the process dials out. The zero value works and is strict.
@@ -110,6 +112,7 @@ type Client struct {
 	dialer    net.Dialer
 	tls       *tls.Config
 	transport *http.Transport
+	direct    direct
 	open      atomic.Int64
 	dialed    atomic.Int64
 }
@@ -121,6 +124,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	cfg = cfg.withDefaults()
 	c := &Client{cfg: cfg}
+	c.direct = direct{client: c, idle: make(map[string][]*wire)}
 	c.dialer = net.Dialer{Timeout: cfg.DialTimeout, Resolver: cfg.Resolver, ControlContext: c.cfg.Guard.control}
 	if cfg.SourceAddr.IsValid() {
 		c.dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(cfg.SourceAddr, 0))
@@ -165,7 +169,10 @@ func New(cfg Config) (*Client, error) {
 func (c *Client) Guard() *Guard { return &c.cfg.Guard }
 
 // CloseIdle closes the connections that no request uses.
-func (c *Client) CloseIdle() { c.transport.CloseIdleConnections() }
+func (c *Client) CloseIdle() {
+	c.transport.CloseIdleConnections()
+	c.direct.closeOlder(0)
+}
 
 // Stats are for metrics.
 type Stats struct {
@@ -216,13 +223,9 @@ func (c *Client) Do(ctx context.Context, req *http.Request, snippetMax int) (Res
 	var t *trace
 	if ctx.Value(traceKey{}) != nil {
 		t = new(trace)
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: t.gotConn})
-	}
-	if req.Context() != ctx {
-		req = req.WithContext(ctx)
 	}
 	start := time.Now()
-	res, err := c.transport.RoundTrip(req)
+	res, err := c.roundTrip(ctx, req, t)
 	if err != nil {
 		return Response{}, requestFault(ctx, err)
 	}
@@ -237,6 +240,45 @@ func (c *Client) Do(ctx context.Context, req *http.Request, snippetMax int) (Res
 	c.readBody(ctx, res, snippetMax, &r)
 	return r, nil
 }
+
+// roundTrip sends req on the way that fits it.
+func (c *Client) roundTrip(ctx context.Context, req *http.Request, t *trace) (*http.Response, error) {
+	if c.isPlain(req) {
+		res, w, err := c.direct.roundTrip(ctx, req)
+		if err == nil && t != nil {
+			t.gotConn(httptrace.GotConnInfo{Conn: w.nc, Reused: w.reused})
+		}
+		return res, err
+	}
+	if t != nil {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: t.gotConn})
+	}
+	if req.Context() != ctx {
+		req = req.WithContext(ctx)
+	}
+	return c.transport.RoundTrip(req)
+}
+
+// isPlain reports whether [direct] can carry a request. What is odd about a
+// request is left to Transport, which says what is wrong with it.
+func (c *Client) isPlain(req *http.Request) bool {
+	if req.URL == nil || req.URL.Scheme != "http" || req.URL.Host == "" || req.Header == nil || c.cfg.ProxyURL != nil || !isToken(req.Method) {
+		return false
+	}
+	for name, values := range req.Header {
+		if !httpguts.ValidHeaderFieldName(name) || name == "Expect" || name == "Upgrade" {
+			return false
+		}
+		for _, v := range values {
+			if !httpguts.ValidHeaderFieldValue(v) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func isToken(method string) bool { return method != "" && httpguts.ValidHeaderFieldName(method) }
 
 // trace is what httptrace tells. RoundTrip calls gotConn in the goroutine of its
 // caller, again if it retries.

@@ -35,7 +35,7 @@ func (c *Client) reserve() bool {
 			return true
 		}
 		c.open.Add(-1)
-		c.transport.CloseIdleConnections()
+		c.CloseIdle()
 	}
 	return false
 }
