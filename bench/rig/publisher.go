@@ -34,6 +34,9 @@ type Load struct {
 	// yet delivered FanOut times each; 0 for never.
 	Window int `json:"window,omitempty"`
 	FanOut int `json:"fan_out,omitempty"`
+	// Background lets every other process go first: a load that is there to
+	// disturb the server must not take its processor.
+	Background bool `json:"background,omitempty"`
 }
 
 // LoadReport is what a publisher did.
@@ -346,7 +349,13 @@ func StartPublisher(l Load) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.enc.Encode(l); err != nil {
+	if l.Background {
+		err = syscall.Setpriority(syscall.PRIO_PGRP, c.PID(), 19)
+	}
+	if err == nil {
+		err = c.enc.Encode(l)
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -22,6 +24,9 @@ type measured struct {
 	conns   int64   // from the server to the sink, at the end
 	held    float64
 	lag     time.Duration
+	// others is how many cores programs that are not part of the measurement
+	// used: a disturbed run tells itself.
+	others float64
 	// debtGrowth is the compaction debt's mean over the last half of the
 	// measurement by that over the half before; none if the server tells none.
 	debtGrowth []float64
@@ -43,14 +48,16 @@ func (b *bench) load(ctx context.Context, s *testenv.Server, l rig.Load, steady 
 		return measured{}, err
 	}
 	defer p.Close()
-	if err := sleep(ctx, b.warm); err != nil {
+	if err := rig.Sleep(ctx, b.warm); err != nil {
 		return measured{}, err
 	}
 	debt := newDebtWatch(s)
+	profiled := b.profileServer(ctx, s, l.Prefix, steady)
 	m, err := b.steadyState(ctx, p, steady, s.PID(), l.Prefix, debt.sample)
 	if err != nil {
 		return m, err
 	}
+	<-profiled
 	m.debtGrowth = debt.growth()
 	stopped := time.Now()
 	report, err := p.Stop()
@@ -80,7 +87,7 @@ func (b *bench) bareLoad(ctx context.Context, l rig.Load, steady time.Duration) 
 		return measured{}, err
 	}
 	defer p.Close()
-	if err := sleep(ctx, min(b.warm, 2*time.Second)); err != nil {
+	if err := rig.Sleep(ctx, min(b.warm, 2*time.Second)); err != nil {
 		return measured{}, err
 	}
 	m, err := b.steadyState(ctx, p, steady, bare.PID(), "bare", nil)
@@ -94,38 +101,51 @@ func (b *bench) bareLoad(ctx context.Context, l rig.Load, steady time.Duration) 
 	return m, err
 }
 
+// usage is processor time used so far: by the machine, by the server, by the
+// sink and the publisher.
+type usage struct{ machine, server, rig float64 }
+
+func usageOf(pid int, state rig.SinkState, report rig.LoadReport) (u usage, err error) {
+	if u.server, err = testenv.CPU(pid); err != nil {
+		return u, fmt.Errorf("the server has ended: %w", err)
+	}
+	u.rig = state.CPU + report.CPU
+	u.machine, err = testenv.Busy()
+	return u, err
+}
+
 // steadyState measures the load of p for a time; each second it calls sample.
 func (b *bench) steadyState(ctx context.Context, p *rig.Publisher, steady time.Duration, pid int, class string, sample func()) (measured, error) {
 	var m measured
-	cpu0, err := testenv.CPU(pid)
+	report, err := p.Mark()
 	if err != nil {
-		return m, fmt.Errorf("the server has ended: %w", err)
-	}
-	if _, err := p.Mark(); err != nil {
 		return m, err
 	}
-	if _, err := b.sink.Mark(); err != nil {
+	state, err := b.sink.Mark()
+	if err != nil {
+		return m, err
+	}
+	before, err := usageOf(pid, state, report)
+	if err != nil {
 		return m, err
 	}
 	start := time.Now()
 	for left := steady; left > 0; left = steady - time.Since(start) {
-		if err := sleep(ctx, min(left, time.Second)); err != nil {
+		if err := rig.Sleep(ctx, min(left, time.Second)); err != nil {
 			return m, err
 		}
 		if sample != nil {
 			sample()
 		}
 	}
-	state, err := b.sink.Report()
-	took := time.Since(start)
-	if err != nil {
+	if state, err = b.sink.Report(); err != nil {
 		return m, err
 	}
-	cpu1, err := testenv.CPU(pid)
-	if err != nil {
-		return m, fmt.Errorf("the server has ended: %w", err)
+	took := time.Since(start).Seconds()
+	if report, err = p.Report(); err != nil {
+		return m, err
 	}
-	report, err := p.Report()
+	after, err := usageOf(pid, state, report)
 	if err != nil {
 		return m, err
 	}
@@ -134,11 +154,13 @@ func (b *bench) steadyState(ctx context.Context, p *rig.Publisher, steady time.D
 		return m, fmt.Errorf("%d requests came without a signature", seen.Unsigned)
 	}
 	if seen.Delivered == 0 {
-		return m, fmt.Errorf("nothing was delivered in %v; %d published, refused: %d %s", took.Round(time.Second), report.Acked, report.Refused, report.Example)
+		return m, fmt.Errorf("nothing was delivered in %.0f s; %d published, refused: %d %s", took, report.Acked, report.Refused, report.Example)
 	}
-	m.rate = float64(seen.Delivered) / took.Seconds()
-	m.cpu = (cpu1 - cpu0) / float64(seen.Delivered) * 1000
+	m.rate = float64(seen.Delivered) / took
+	m.cpu = (after.server - before.server) / float64(seen.Delivered) * 1000
+	m.others = max(0, after.machine-before.machine-(after.server-before.server)-(after.rig-before.rig)) / took
 	m.latency, m.publish, m.held, m.conns = seen.Latency, report.Latency, report.Held, state.Conns
+	b.others.Ours = append(b.others.Ours, m.others)
 	return m, nil
 }
 
@@ -158,7 +180,7 @@ func (b *bench) drained(ctx context.Context, class string, want uint64, since ti
 		case lag > lagLimit:
 			return lag, fmt.Errorf("%d of %d deliveries have not arrived %v after the stop", want-got, want, lagLimit)
 		}
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := rig.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return 0, err
 		}
 	}
@@ -174,14 +196,14 @@ func (b *bench) clientLoop(ctx context.Context, conns int, steady time.Duration)
 		return 0, err
 	}
 	defer loop.Close()
-	if err := sleep(ctx, min(b.warm, 2*time.Second)); err != nil {
+	if err := rig.Sleep(ctx, min(b.warm, 2*time.Second)); err != nil {
 		return 0, err
 	}
 	if _, err := b.sink.Mark(); err != nil {
 		return 0, err
 	}
 	start := time.Now()
-	if err := sleep(ctx, steady); err != nil {
+	if err := rig.Sleep(ctx, steady); err != nil {
 		return 0, err
 	}
 	state, err := b.sink.Report()
@@ -191,38 +213,9 @@ func (b *bench) clientLoop(ctx context.Context, conns int, steady time.Duration)
 // addDestinations makes n webhook destinations of one class. Topic i of the
 // class goes to the each destinations whose number is i modulo n/each.
 func (b *bench) addDestinations(ctx context.Context, s *testenv.Server, class string, n, each int) error {
-	api := s.API()
-	next, errs := make(chan int), make(chan error, 16)
-	var wg sync.WaitGroup
-	for range cap(errs) {
-		wg.Go(func() {
-			for i := range next {
-				d := testenv.Webhook(fmt.Sprintf("http://%s/%s/%d", b.sink.Addr, class, i), fmt.Sprintf("%s.%05d", class, i%(n/each)))
-				if _, err := api.AddDestination(ctx, d); err != nil {
-					errs <- err
-					return
-				}
-			}
-		})
-	}
-	go func() {
-		wg.Wait()
-		close(errs)
-	}()
-	for i := range n {
-		select {
-		case next <- i:
-		case err := <-errs:
-			if err != nil {
-				return err
-			}
-		}
-	}
-	close(next)
-	for err := range errs {
-		return err
-	}
-	return nil
+	return rig.AddDestinations(ctx, s.API(), n, func(i int) testenv.Destination {
+		return testenv.Webhook(fmt.Sprintf("http://%s/%s/%d", b.sink.Addr, class, i), fmt.Sprintf("%s.%05d", class, i%(n/each)))
+	})
 }
 
 // idleDestinations measures memory with many destinations that get nothing.
@@ -238,11 +231,35 @@ func (b *bench) idleDestinations(ctx context.Context) error {
 		return err
 	}
 	made := time.Since(start)
-	if err := sleep(ctx, min(b.rest, 20*time.Second)); err != nil {
+	if err := rig.Sleep(ctx, min(b.rest, 20*time.Second)); err != nil {
 		return err
 	}
 	b.rssIdle.Note = fmt.Sprintf("made in %.0f s", made.Seconds())
 	return b.memory(s, &b.rssIdle)
+}
+
+// profileServer writes a processor profile while a load is measured, if one is
+// asked for. The channel is closed when it is there.
+func (b *bench) profileServer(ctx context.Context, s *testenv.Server, class string, d time.Duration) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if b.profile == "" {
+			return
+		}
+		debug := testenv.API{Base: "http://" + b.debugAddr, Client: &http.Client{}}
+		answer, err := debug.Do(ctx, "GET", fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds())-1)), nil)
+		if err == nil && !answer.OK() {
+			err = errors.New(answer.String())
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(b.profile, class+".pprof"), answer.Body, 0o644)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "          no profile:", err)
+		}
+	}()
+	return done
 }
 
 // debtWatch follows the store's compaction debt by /metrics.

@@ -63,7 +63,7 @@ func parseOptions() options {
 	flag.StringVar(&o.bin, "bin", "", "the hark binary (built when empty)")
 	flag.StringVar(&o.flags, "flags", "", "more flags for hark serve, apart by spaces")
 	flag.StringVar(&o.dir, "dir", "", "folder for data (a temporary one when empty)")
-	flag.StringVar(&o.profile, "profile", "", "write processor profiles of the server at saturation here; needs -flags to switch its debug listener on")
+	flag.StringVar(&o.profile, "profile", "", "write a processor profile of the server for each load into this folder")
 	flag.BoolVar(&o.verbose, "v", false, "show the server's log")
 	flag.Parse()
 	def := func(v *time.Duration, long, short time.Duration) {
@@ -103,7 +103,9 @@ func main() {
 	if result != nil {
 		result.WriteTable(os.Stdout)
 		if o.json != "" {
-			err = cmpErr(err, writeJSON(o.json, result))
+			if writeErr := result.WriteFile(o.json); err == nil {
+				err = writeErr
+			}
 		}
 	}
 	if err != nil {
@@ -114,20 +116,4 @@ func main() {
 		fmt.Printf("\n%d figures fail\n", n)
 		os.Exit(1)
 	}
-}
-
-func cmpErr(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
-}
-
-func writeJSON(path string, r *rig.Result) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return r.WriteJSON(f)
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -29,6 +27,8 @@ type bench struct {
 	*figures
 	sink     *rig.Sink
 	counters string
+	// debugAddr is where the server offers profiles, if one is asked for.
+	debugAddr string
 }
 
 func measure(ctx context.Context, o options) (*rig.Result, error) {
@@ -38,6 +38,11 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 	}
 	defer os.RemoveAll(dir)
 	o.dir = dir
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	if o.bin == "" {
 		if o.bin, err = testenv.Build(ctx, dir); err != nil {
 			return nil, err
@@ -48,7 +53,7 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 		return nil, err
 	}
 	defer b.sink.Close()
-	result := &rig.Result{Machine: machine(dir), Setup: o.describe()}
+	result := &rig.Result{Machine: rig.ThisMachine(dir), Setup: o.describe()}
 	for run := range o.runs {
 		last := run == o.runs-1
 		if err = b.run(ctx, run, last); err != nil {
@@ -61,24 +66,6 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 	}
 	result.Figures = b.rows(o)
 	return result, err
-}
-
-func machine(dir string) rig.Machine {
-	fsync, err := rig.FsyncP50(dir)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "fsync:", err)
-	}
-	var u syscall.Utsname
-	kernel := ""
-	if syscall.Uname(&u) == nil {
-		for _, c := range u.Release {
-			if c == 0 {
-				break
-			}
-			kernel += string(rune(c))
-		}
-	}
-	return rig.Machine{Cores: runtime.NumCPU(), FsyncP50: float64(fsync) / 1e6, Go: runtime.Version(), Kernel: kernel}
 }
 
 func (o *options) describe() string {
@@ -109,7 +96,7 @@ func (b *bench) run(ctx context.Context, run int, last bool) error {
 	}
 	if last && b.wants("rest") {
 		b.say("resting %v", b.rest)
-		if err := sleep(ctx, b.rest); err != nil {
+		if err := rig.Sleep(ctx, b.rest); err != nil {
 			return err
 		}
 		return b.memory(s, &b.rssRest)
@@ -124,6 +111,14 @@ func (b *bench) start(ctx context.Context, run int) (*testenv.Server, error) {
 		os.RemoveAll(fmt.Sprintf("%s/run%d", b.dir, run-1))
 	}
 	setup := testenv.Setup{Data: data, Flags: append([]string{"--key-rate=-1", "--log-level=warn"}, strings.Fields(b.flags)...)}
+	if b.profile != "" {
+		addr, err := testenv.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		b.debugAddr = addr
+		setup.Flags = append(setup.Flags, "--debug-addr="+addr)
+	}
 	if b.verbose {
 		setup.Log = os.Stderr
 	}
@@ -131,7 +126,7 @@ func (b *bench) start(ctx context.Context, run int) (*testenv.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := sleep(ctx, 2*time.Second); err != nil {
+	if err := rig.Sleep(ctx, 2*time.Second); err != nil {
 		return s, err
 	}
 	return s, b.memory(s, &b.rssStart)
@@ -157,7 +152,7 @@ func (b *bench) singles(ctx context.Context, s *testenv.Server) error {
 	b.single.Ours = append(b.single.Ours, m.rate)
 	b.singleLag.Ours = append(b.singleLag.Ours, m.lag.Seconds())
 	b.debt.Ours = append(b.debt.Ours, m.debtGrowth...)
-	b.single.Note = fmt.Sprintf("%s; publish p99 %.1f ms, held back %.0f %%", boundNote, ms(m.publish.Quantile(0.99)), 100*m.held)
+	b.single.Note = fmt.Sprintf("%s; publish p99 %.1f ms, held back %.0f %%", boundNote, rig.Milliseconds(m.publish.Quantile(0.99)), 100*m.held)
 	b.say("one event per request, bare")
 	bound, err := b.bareLoad(ctx, rig.Load{Topics: destinations, Batch: 1, Conns: b.conns, Bare: true}, b.boundTime())
 	b.single.Bound = append(b.single.Bound, bound.rate)
@@ -203,8 +198,8 @@ func (b *bench) latencies(ctx context.Context, s *testenv.Server) error {
 		if err != nil {
 			return err
 		}
-		step.to.Ours = append(step.to.Ours, ms(m.latency.Quantile(0.99)))
-		step.to.Note = fmt.Sprintf("p50 %.2f ms; held %.0f/s", ms(m.latency.Quantile(0.5)), m.rate)
+		step.to.Ours = append(step.to.Ours, rig.Milliseconds(m.latency.Quantile(0.99)))
+		step.to.Note = fmt.Sprintf("p50 %.2f ms; held %.0f/s", rig.Milliseconds(m.latency.Quantile(0.5)), m.rate)
 		if step.cpu != nil {
 			step.cpu.Ours = append(step.cpu.Ours, m.cpu)
 		}
@@ -214,8 +209,8 @@ func (b *bench) latencies(ctx context.Context, s *testenv.Server) error {
 		if err != nil {
 			return err
 		}
-		step.to.Bound = append(step.to.Bound, ms(bound.latency.Quantile(0.99)))
-		step.to.Note += fmt.Sprintf("; bare p50 %.2f ms", ms(bound.latency.Quantile(0.5)))
+		step.to.Bound = append(step.to.Bound, rig.Milliseconds(bound.latency.Quantile(0.99)))
+		step.to.Note += fmt.Sprintf("; bare p50 %.2f ms", rig.Milliseconds(bound.latency.Quantile(0.5)))
 	}
 	return nil
 }
@@ -240,17 +235,4 @@ func (b *bench) fanouts(ctx context.Context, s *testenv.Server) error {
 // boundTime is shorter: bounds have no state that ages, and latencies need few samples.
 func (b *bench) boundTime() time.Duration { return max(b.steady/3, min(b.steady, 5*time.Second)) }
 
-func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%s  "+format+"\n", append([]any{time.Now().Format("15:04:05")}, args...)...)
-}
-
-func ms(d time.Duration) float64 { return float64(d) / 1e6 }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (b *bench) say(format string, args ...any) { rig.Say(format, args...) }

@@ -43,3 +43,27 @@ func RSS(pid int) (int64, error) {
 	}
 	return 0, fmt.Errorf("/proc/%d/status tells no VmRSS", pid)
 }
+
+// Busy returns the processor time that the whole machine has used, in seconds.
+func Busy() (float64, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("/proc/stat begins with %q", line)
+	}
+	busy := 0.0
+	for i, field := range fields[1:9] { // user nice system idle iowait irq softirq steal
+		v, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			return 0, err
+		}
+		if i != 3 && i != 4 {
+			busy += v
+		}
+	}
+	return busy / clockTick, nil
+}
