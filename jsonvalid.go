@@ -192,3 +192,32 @@ func EachJSONMember(b []byte, fn func(name, value []byte) bool) bool {
 		i = skipSpace(b, i+1)
 	}
 }
+
+// EachJSONElement calls fn with each element of the JSON array b, in order, as it
+// is written. It returns false, perhaps after some calls, when b is not exactly
+// one well-formed array, or when fn returns false.
+func EachJSONElement(b []byte, fn func(value []byte) bool) bool {
+	i := skipSpace(b, 0)
+	if i >= len(b) || b[i] != '[' {
+		return false
+	}
+	if i = skipSpace(b, i+1); i < len(b) && b[i] == ']' {
+		return skipSpace(b, i+1) == len(b)
+	}
+	for {
+		start := i
+		if i = jsonValue(b, start, 1); i < 0 || !fn(b[start:i:i]) {
+			return false
+		}
+		if i = skipSpace(b, i); i >= len(b) {
+			return false
+		}
+		if b[i] == ']' {
+			return skipSpace(b, i+1) == len(b)
+		}
+		if b[i] != ',' {
+			return false
+		}
+		i = skipSpace(b, i+1)
+	}
+}

@@ -252,7 +252,13 @@ func plainText(to *string, value []byte) bool {
 
 func parseArray(body []byte) ([]hark.Event, error) {
 	var ps []json.RawMessage
-	if err := decodeStrict(body, &ps); err != nil {
+	if hark.EachJSONElement(body, func(value []byte) bool {
+		ps = append(ps, value)
+		return len(ps) <= hark.MaxBatchEvents
+	}) || len(ps) > hark.MaxBatchEvents {
+		return parseEach(ps)
+	}
+	if err := decodeStrict(body, &ps); err != nil { // it says what is wrong, and where
 		return nil, err
 	}
 	return parseEach(ps)

@@ -51,7 +51,7 @@ type Config struct {
 	MaxConns int
 
 	MaxIdle        int   // connections kept for reuse, default a quarter of MaxConns
-	MaxIdlePerHost int   // of those for one host, default 256
+	MaxIdlePerHost int   // of those for one host, default all: who closes what it needs again a moment later dials for ever
 	MaxHeader      int64 // bytes of an answer's header, default 64 KiB
 	DrainLimit     int64 // bytes read after the snippet to keep the connection, default 64 KiB
 }
@@ -63,7 +63,7 @@ func (c Config) withDefaults() Config {
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 90*time.Second)
 	c.MaxConns = cmp.Or(c.MaxConns, 12_000)
 	c.MaxIdle = cmp.Or(c.MaxIdle, max(c.MaxConns/4, 1))
-	c.MaxIdlePerHost = cmp.Or(c.MaxIdlePerHost, 256)
+	c.MaxIdlePerHost = cmp.Or(c.MaxIdlePerHost, c.MaxIdle)
 	c.MaxHeader = cmp.Or(c.MaxHeader, 64<<10)
 	c.DrainLimit = cmp.Or(c.DrainLimit, 64<<10)
 	if c.Resolver == nil {
