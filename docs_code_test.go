@@ -1,6 +1,7 @@
 package hark_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/harkhq/hark/client"
 	"github.com/harkhq/hark/server"
 	"github.com/harkhq/hark/server/servertest"
+	"github.com/harkhq/hark/webhook"
 )
 
 // A comment before a block of code says what is done with it:
@@ -28,6 +30,7 @@ import (
 //	<!-- file: PATH -->   it is that file, which is tested elsewhere
 //	<!-- run -->          sh: it is run beside a server; dst_…, dlv_…, evt_… and
 //	<!-- run: UID -->     key_… stand for what is newest, of the destination UID
+//	<!-- signed: KEY -->  a request whose signature is right
 type block struct{ page, mark, lang, text string }
 
 var (
@@ -70,6 +73,38 @@ func TestDocsFiles(t *testing.T) {
 		if err := os.WriteFile(b.page, []byte(page), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestDocsSigned: a request that is shown has a right signature, so that it can be tried with.
+func TestDocsSigned(t *testing.T) {
+	n := 0
+	for _, b := range blocks(t) {
+		secret, ok := strings.CutPrefix(b.mark, "signed: ")
+		if !ok {
+			continue
+		}
+		n++
+		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(b.text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := webhook.ParseVerifyingKey(secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := webhook.NewVerifier(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Tolerance = -1
+		_, body, _ := strings.Cut(b.text, "\n\n")
+		if _, err := v.Verify(r.Header, []byte(strings.TrimSuffix(body, "\n"))); err != nil {
+			t.Errorf("%s: %v", b.page, err)
+		}
+	}
+	if n == 0 {
+		t.Error("no request is marked")
 	}
 }
 
@@ -118,14 +153,16 @@ func TestDocsCompile(t *testing.T) {
 func wrap(statements string) string {
 	imports := map[string]string{"context": "context", "client": "github.com/harkhq/hark/client", "hark": "github.com/harkhq/hark",
 		"webhook": "github.com/harkhq/hark/webhook", "fmt": "fmt", "errors": "errors", "time": "time", "os": "os", "log": "log"}
-	head := "package snippet\n\nimport (\n"
+	var file strings.Builder
+	file.WriteString("package snippet\n\nimport (\n")
 	used := statements + "context. client."
 	for name, path := range imports {
 		if regexp.MustCompile(`(^|[^\w.])` + name + `\.`).MatchString(used) {
-			head += fmt.Sprintf("\t%q\n", path)
+			fmt.Fprintf(&file, "\t%q\n", path)
 		}
 	}
-	return head + ")\n\nfunc _(ctx context.Context, c *client.Client) error {\n" + statements + "\nreturn nil\n}\n"
+	file.WriteString(")\n\nfunc _(ctx context.Context, c *client.Client) error {\n" + statements + "\nreturn nil\n}\n")
+	return file.String()
 }
 
 // TestDocsRun runs the marked commands of each page, in order, beside a server of its own.

@@ -116,7 +116,7 @@ func verbModel(t *testing.T) map[string]verb {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		var v verb
-		for _, word := range strings.Fields(string(out)) {
+		for word := range strings.FieldsSeq(string(out)) {
 			if strings.HasPrefix(word, "--") {
 				v.flags = append(v.flags, word)
 			} else {
