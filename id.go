@@ -243,7 +243,14 @@ func parseID(prefix string, size int, s, what string) ([]byte, error) {
 }
 
 func badID(what, s, why string) error {
-	return &Error{Kind: Invalid, Code: "bad-id", Msg: fmt.Sprintf("%q is not a %s: %s", clip(s, 64), what, why)}
+	return &Error{Kind: Invalid, Code: "bad-id", Msg: fmt.Sprintf("%q is not %s %s: %s", clip(s, 64), article(what), what, why)}
+}
+
+func article(what string) string {
+	if what == "event id" {
+		return "an"
+	}
+	return "a"
 }
 
 // clip bounds what an error repeats of a stranger's input.

@@ -14,9 +14,8 @@ import (
 // from HARK_* environment variables and from a YAML file, in that order of
 // precedence; the tags name them. The zero value of a field means its default.
 type Config struct {
-	Addr      string `help:"Address to listen on." placeholder:"HOST:PORT" env:"HARK_ADDR" yaml:"addr"`
-	Data      string `help:"Data folder." placeholder:"DIR" env:"HARK_DATA" yaml:"data" type:"path"`
-	PublicURL string `help:"URL under which users reach this server, for links." placeholder:"URL" env:"HARK_PUBLIC_URL" yaml:"public_url"`
+	Addr string `help:"Address to listen on." placeholder:"HOST:PORT" env:"HARK_ADDR" yaml:"addr"`
+	Data string `help:"Data folder." placeholder:"DIR" env:"HARK_DATA" yaml:"data" type:"path"`
 
 	TLSCert string `help:"Certificate file (PEM, with its chain); reloaded when it changes." env:"HARK_TLS_CERT" yaml:"tls_cert" type:"path"`
 	TLSKey  string `help:"Key file of the certificate." env:"HARK_TLS_KEY" yaml:"tls_key" type:"path"`
@@ -47,13 +46,15 @@ type Config struct {
 
 	Store StoreConfig `embed:"" prefix:"store-" yaml:"store"`
 
+	NewAdminKey bool `help:"Make one more admin key and print it, for when the others are lost." yaml:"-"`
+
 	// Dev needs no key, listens on loopback only and lets destinations be on loopback.
 	Dev bool `kong:"-" yaml:"-"`
 }
 
 // StoreConfig tunes the disk side. Its defaults are measured; tests make everything small.
 type StoreConfig struct {
-	Memtable    int64         `help:"Memtable size in bytes (33554432)." env:"HARK_STORE_MEMTABLE" yaml:"memtable" hidden:""`
+	Memtable    int64         `help:"Memtable size in bytes (16777216)." env:"HARK_STORE_MEMTABLE" yaml:"memtable" hidden:""`
 	Cache       int64         `help:"Block cache in bytes (33554432)." env:"HARK_STORE_CACHE" yaml:"cache" hidden:""`
 	Tail        int           `help:"Bytes of the newest events kept in memory (33554432)." env:"HARK_STORE_TAIL" yaml:"tail" hidden:""`
 	BucketBytes int64         `help:"Bytes after which retention's next bucket begins (268435456)." env:"HARK_STORE_BUCKET_BYTES" yaml:"bucket_bytes" hidden:""`
@@ -91,10 +92,8 @@ func (c Config) withDefaults() (Config, error) {
 			fault(setting, "%v", err)
 		}
 	}
-	for setting, text := range map[string]string{"outbound-proxy": c.OutboundProxy, "public-url": c.PublicURL} {
-		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "http")) {
-			fault(setting, "%q is not an http or https URL", text)
-		}
+	if u, err := url.Parse(c.OutboundProxy); c.OutboundProxy != "" && (err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "http")) {
+		fault("outbound-proxy", "%q is not an http or https URL", c.OutboundProxy)
 	}
 	if _, err := netip.ParseAddr(c.SourceIP); c.SourceIP != "" && err != nil {
 		fault("source-ip", "%q is not an IP address", c.SourceIP)

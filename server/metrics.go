@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -69,11 +70,11 @@ func newMetrics() *metrics {
 func (m *metrics) route(method, path string) func(status int, took time.Duration) {
 	route := method + " " + path
 	duration := m.duration.WithLabelValues(route)
-	created := m.requests.WithLabelValues(route, "201")
+	created := sync.OnceValue(func() prometheus.Counter { return m.requests.WithLabelValues(route, "201") })
 	return func(status int, took time.Duration) {
 		duration.Observe(took.Seconds())
 		if status == http.StatusCreated { // the hot one
-			created.Inc()
+			created().Inc()
 			return
 		}
 		m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()

@@ -29,7 +29,8 @@ func specConfig(version string) huma.Config {
 				{Name: "admin", Description: "The server as a whole."},
 			},
 		},
-		Formats:                      huma.DefaultFormats,
+		Formats: map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat,
+			"application/x-www-form-urlencoded": huma.DefaultJSONFormat}, // what curl -d says when it is told nothing
 		DefaultFormat:                "application/json",
 		RejectUnknownQueryParameters: true,
 	}

@@ -109,7 +109,10 @@ func (s *Server) openRooms() (err error) {
 	if cfg.Dev {
 		return nil
 	}
-	s.firstKey, err = s.auth.EnsureFirstKey()
+	if s.firstKey, err = s.auth.EnsureFirstKey(); err != nil || s.firstKey != "" || !cfg.NewAdminKey {
+		return err
+	}
+	s.firstKey, _, err = s.auth.CreateKey(hark.DefaultTenant, &registry.Key{Name: "admin key made at a start", Scopes: registry.ScopeAdmin})
 	return err
 }
 
@@ -207,7 +210,7 @@ func (s *Server) api() *api.API {
 			return made, hark.Secret(text), err
 		},
 		Redact: destination.Redact,
-		Admit:  s.admit,
+		Admit:  s.admit, PublicKey: destination.VerifyingKey,
 		Backup: s.backup,
 	}
 }
@@ -235,7 +238,8 @@ func (s *Server) URL() string {
 	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// FirstKey is the admin key that New made because there was none; "" otherwise.
+// FirstKey is the admin key that New made because there was none, or because it
+// was told to; "" otherwise.
 // It is nowhere else: show it once.
 func (s *Server) FirstKey() string { return s.firstKey }
 

@@ -75,6 +75,8 @@ type API struct {
 	NewKey func(t hark.TenantID, k *registry.Key) (*registry.Key, hark.Secret, error)
 	// Redact hides the secret fields of a destination's settings.
 	Redact func(d *hark.Destination) json.RawMessage
+	// PublicKey returns what verifies a signing secret's signatures when that may be known to all, else "".
+	PublicKey func(hark.Secret) string
 	// Admit tells whether a tenant may publish n events now.
 	Admit func(t hark.TenantID, n int) error
 	// Backup writes a backup of the whole data folder as a tar archive.

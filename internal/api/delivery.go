@@ -45,7 +45,7 @@ type DeliveryQuery struct {
 	Topic       hark.Pattern       // "" for all
 	Since       time.Time          // of the event; zero for no bound
 	Until       time.Time
-	Text        string // found in the event's data, topic or key, or in an attempt's error or snippet
+	Text        string // found in the event's topic or data, or in the first attempt's error or snippet
 	Limit       int
 	After       string // opaque: DeliveryPage.Next of the page before
 	// MayRead tells whether the caller may see events of a topic.
@@ -160,7 +160,7 @@ type DeliveryList struct {
 	Topic       string    `query:"topic" doc:"A topic pattern."`
 	Since       time.Time `query:"since" doc:"Events received at or after this time."`
 	Until       time.Time `query:"until" doc:"Events received before this time."`
-	Q           string    `query:"q" maxLength:"255" doc:"Text in the event's data, topic or key, or in an attempt's error or response. Scans a bounded number at a time: follow next."`
+	Q           string    `query:"q" maxLength:"255" doc:"Text in the event's topic or data, or in the first attempt's error or response. Scans a bounded number at a time: follow next."`
 	Limit       int       `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 	After       string    `query:"after" doc:"The next of the page before."`
 }

@@ -49,6 +49,7 @@ type DestinationView struct {
 	Updated     time.Time             `json:"updated"`
 	Revision    uint64                `json:"revision"`
 	Secret      string                `json:"secret,omitempty" doc:"Verifies what arrives; shown at creation and rotation, and with ?reveal=true to an admin."`
+	PublicKey   string                `json:"public_key,omitempty" doc:"Verifies what arrives when the signature is v1a (Ed25519); not a secret."`
 	OldSecrets  []OldSecret           `json:"old_secrets,omitempty" doc:"Rotated secrets that still sign."`
 	Status      *StatusView           `json:"status,omitempty"`
 }
@@ -66,6 +67,9 @@ func (a *API) view(d *hark.Destination, reveal bool) DestinationView {
 	v := DestinationView{ID: d.ID, UID: d.UID, Name: d.Name, Kind: d.Kind, Topics: d.Topics, Settings: a.Redact(d),
 		Filter: d.Filter, Ordered: d.Ordered, OnDead: d.OnDead, Retry: d.Retry, RateLimit: d.RateLimit,
 		Concurrency: d.Concurrency, State: d.State, Reason: d.Reason, Created: d.Created, Updated: d.Updated, Revision: d.Revision}
+	if len(d.Secrets) > 0 {
+		v.PublicKey = a.PublicKey(d.Secrets[0].Value)
+	}
 	if !reveal {
 		return v
 	}

@@ -122,7 +122,7 @@ func (a *API) Nack(ctx context.Context, in *LeasesInput) (*Nothing, error) {
 	if err != nil {
 		return nil, err
 	}
-	delay := time.Duration(-1)
+	delay := time.Duration(-time.Millisecond) // the schedule's next wait
 	if in.Body.Delay != nil {
 		delay = time.Duration(*in.Body.Delay)
 		if delay < 0 || delay > hark.MaxLease {

@@ -210,8 +210,8 @@ const (
 	Extend
 )
 
-// Settle ends or extends a lease. delay is in ms: the wait after a nack, or the
-// new length of an extended lease.
+// Settle ends or extends a lease. delay is in ms: the wait after a nack, negative
+// for the schedule's next, or the new length of an extended lease.
 func (c *Core) Settle(now int64, id hark.DestinationID, o hark.Offset, token uint64, v Verdict, delay int64) error {
 	c.advance(now)
 	defer c.settleUp()
@@ -227,6 +227,9 @@ func (c *Core) Settle(now int64, id hark.DestinationID, o hark.Offset, token uin
 	case Ack:
 		c.settleLease(x, hark.OK, 0)
 	case Nack:
+		if delay < 0 {
+			delay = c.wait(x, min(x.tried+1, len(d.set.Waits)-1))
+		}
 		c.settleLease(x, hark.Nacked, delay)
 	case Extend:
 		x.next = c.now + delay

@@ -19,8 +19,8 @@ type Guard struct {
 	// about IPv6, nor ::/0 about IPv4; this holds for AllowCIDRs too.
 	DenyCIDRs []netip.Prefix
 
-	// AllowPorts, if not empty, lists the only ports to connect to. If empty,
-	// every port is open but those of well-known protocols other than HTTP.
+	// Every port is open but those of well-known protocols other than HTTP, and of
+	// these AllowPorts are open too.
 	AllowPorts []uint16
 }
 
@@ -48,15 +48,15 @@ func (g *Guard) Check(addr netip.Addr) error {
 		return &RefusedError{Addr: addr, Why: "no address", Hint: "give a host"}
 	}
 	if p, ok := find(g.DenyCIDRs, a); ok {
-		return &RefusedError{Addr: a, Why: fmt.Sprintf("denied (%s)", p), Hint: "change deny_cidrs to permit it"}
+		return &RefusedError{Addr: a, Why: fmt.Sprintf("denied (%s)", p), Hint: "change --deny-cidr to permit it"}
 	}
 	if s, ok := specialSpan(a); ok {
 		p, allowed := find(g.AllowCIDRs, a)
 		if s.exact && allowed && !p.IsSingleIP() {
-			return &RefusedError{Addr: a, Why: s.why, Hint: fmt.Sprintf("only an entry %s of its own in allow_cidrs permits it", netip.PrefixFrom(a, a.BitLen()))}
+			return &RefusedError{Addr: a, Why: s.why, Hint: fmt.Sprintf("only an entry %s of its own in --allow-cidr permits it", netip.PrefixFrom(a, a.BitLen()))}
 		}
 		if !allowed {
-			return &RefusedError{Addr: a, Why: s.String(), Hint: "add it to allow_cidrs to permit it"}
+			return &RefusedError{Addr: a, Why: s.String(), Hint: "permit it with --allow-cidr"}
 		}
 	}
 	for _, v4 := range embedded(a) {
@@ -77,13 +77,7 @@ func (s span) String() string {
 
 // CheckPort returns a [*RefusedError] unless we may connect to port.
 func (g *Guard) CheckPort(port uint16) error {
-	if len(g.AllowPorts) > 0 {
-		if slices.Contains(g.AllowPorts, port) {
-			return nil
-		}
-		return &RefusedError{Port: port, Why: "not among the allowed ports", Hint: "add it with --allow-port to permit it"}
-	}
-	if port == 0 || slices.Contains(otherProtocols, port) {
+	if port == 0 || slices.Contains(otherProtocols, port) && !slices.Contains(g.AllowPorts, port) {
 		return &RefusedError{Port: port, Why: "it belongs to another protocol than HTTP", Hint: "permit it with --allow-port"}
 	}
 	return nil

@@ -87,7 +87,7 @@ func TestCheckURL(t *testing.T) {
 		"https://example.123/":                         "ends in a number",
 		"https://256.1.1.1/":                           "ends in a number",
 		"https://99999999999/":                         "ends in a number",
-		"https://10.1.2.3/":                            "it is private (10.0.0.0/8); add it to allow_cidrs",
+		"https://10.1.2.3/":                            "it is private (10.0.0.0/8); permit it with --allow-cidr",
 		"https://169.254.169.254/":                     "metadata",
 		"https://" + strings.Repeat("a", 64) + ".com":  "1 to 63",
 		"https://" + strings.Repeat("a.", 127) + "com": "1 to 253",
@@ -111,10 +111,10 @@ func TestCheckURL(t *testing.T) {
 }
 
 func TestCheckURLFollowsTheGuard(t *testing.T) {
-	g := Guard{AllowCIDRs: cidrs(t, "127.0.0.0/8", "10.0.0.0/8", "::1/128"), DenyCIDRs: cidrs(t, "10.9.0.0/16", "8.8.8.8/32"), AllowPorts: []uint16{443, 3000}}
+	g := Guard{AllowCIDRs: cidrs(t, "127.0.0.0/8", "10.0.0.0/8", "::1/128"), DenyCIDRs: cidrs(t, "10.9.0.0/16", "8.8.8.8/32"), AllowPorts: []uint16{25}}
 	for raw, ok := range map[string]bool{
 		"http://127.0.0.1:3000": true, "http://localhost:3000/": true, "http://[::1]:3000": true, "https://10.1.1.1": true,
-		"https://10.9.1.1": false, "https://8.8.8.8": false, "http://example.com": false, "https://example.com": true, "https://192.168.1.1": false,
+		"https://10.9.1.1": false, "https://8.8.8.8": false, "http://example.com:22": false, "http://example.com:25": true, "https://example.com": true, "https://192.168.1.1": false,
 		"http://2130706433:3000": false,
 	} {
 		_, err := g.CheckURL(raw)

@@ -166,6 +166,6 @@ func compactJSON(m *json.RawMessage) error {
 }
 
 func tooMany(what string, n int) error {
-	return &hark.Error{Kind: hark.TooMany, Code: "limit-reached",
+	return &hark.Error{Kind: hark.Conflict, Code: "limit-reached",
 		Msg: fmt.Sprintf("there are %d %s already, and that is the limit: remove some, or ask the operator to raise it", n, what)}
 }

@@ -305,7 +305,7 @@ func TestLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustCreate(t, r, sample())
-	if _, err := r.CreateDestination(dt, sample()); hark.KindOf(err) != hark.TooMany {
+	if _, err := r.CreateDestination(dt, sample()); hark.KindOf(err) != hark.Conflict {
 		t.Error(err)
 	}
 	if _, err := r.UpdateTenant(dt, 0, func(t *Tenant) error { t.MaxDestinations = 2; return nil }); err != nil {
@@ -315,7 +315,7 @@ func TestLimits(t *testing.T) {
 	if _, err := r.CreateTenant(&Tenant{Name: "a"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := r.CreateTenant(&Tenant{Name: "b"}); hark.KindOf(err) != hark.TooMany {
+	if _, err := r.CreateTenant(&Tenant{Name: "b"}); hark.KindOf(err) != hark.Conflict {
 		t.Error(err)
 	}
 }
