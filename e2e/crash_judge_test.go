@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -126,12 +125,7 @@ func (c *crash) judgeIDs() map[string]string {
 		}
 	}
 	for _, h := range c.receiver.Hits() {
-		var data payload
-		if err := json.Unmarshal(h.Body, &data); err != nil {
-			c.Errorf("%s got %q: %v", h.Path, h.Body, err)
-			continue
-		}
-		pair(h.Path, h.ID, data.Token)
+		pair(h.Path, h.ID, h.Note)
 	}
 	for _, g := range c.book.grants {
 		pair("pull", g.id, g.token)
@@ -212,9 +206,8 @@ func (c *crash) judgeOrder(seen seenAt) {
 	}
 	byKey := map[string][]string{}
 	for id, hits := range seen {
-		var data payload
-		json.Unmarshal(hits[0].Body, &data)
-		byKey[key[data.Token]] = append(byKey[key[data.Token]], id)
+		k := key[hits[0].Note]
+		byKey[k] = append(byKey[k], id)
 	}
 	for _, k := range slices.Sorted(maps.Keys(byKey)) {
 		ids := byKey[k]

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -83,7 +84,7 @@ const pulled = "b."
 
 func newCrash(t *testing.T, seed uint64) *crash {
 	c := &crash{world: start(t, testenv.Setup{Flags: tiny}), random: rand.New(rand.NewPCG(seed, 1)), book: &book{}}
-	c.receiver.Answer = c.answer
+	c.receiver.Answer, c.receiver.Slim = c.answer, true
 	for _, r := range crashRoutes {
 		d := testenv.Webhook(c.receiver.URL+r.path, r.prefix+">")
 		d.Ordered, d.Concurrency = r.ordered, r.workers
@@ -97,6 +98,11 @@ func newCrash(t *testing.T, seed uint64) *crash {
 // answer is how the receivers behave. Whether an event's first attempt fails
 // is a function of its id.
 func (c *crash) answer(h *testenv.Hit) int {
+	var data payload
+	if err := json.Unmarshal(h.Body, &data); err != nil {
+		c.book.complain("%s got %q: %v", h.Path, h.Body, err)
+	}
+	h.Note = data.Token
 	for _, r := range crashRoutes {
 		if r.path != h.Path {
 			continue
@@ -157,8 +163,10 @@ func (c *crash) drain() {
 		close(load.stop)
 		load.wait()
 	}()
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); ; {
+		begin := time.Now()
 		missing := c.missing()
+		time.Sleep(max(50*time.Millisecond, 2*time.Since(begin)))
 		if len(missing) == 0 {
 			break
 		}

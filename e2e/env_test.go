@@ -48,8 +48,7 @@ type world struct {
 // log is shown.
 func start(t *testing.T, setup testenv.Setup) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
+	ctx := t.Context()
 	w := &world{T: t, ctx: ctx}
 	if setup.Data == "" {
 		setup.Data = filepath.Join(t.TempDir(), "data")

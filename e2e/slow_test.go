@@ -32,6 +32,7 @@ func TestSlowClients(t *testing.T) {
 		{name: "headers that never end", say: head + "X-A: ", within: 20 * time.Second, statuses: "408 400"},
 		{name: "a body byte by byte", say: head + "Content-Length: 100000\r\n\r\n{", drip: " ", within: patience, statuses: "408 400"},
 		{name: "a body that never comes", say: head + "Content-Length: 10\r\n\r\n", within: patience, statuses: "408 400"},
+		{name: "much promised and not sent", say: head + "Content-Length: 12000000\r\n\r\n" + strings.Repeat(" ", 70_000), within: patience, statuses: "408 400"},
 		{name: "chunks byte by byte", say: head + "Transfer-Encoding: chunked\r\n\r\n", drip: "1\r\n \r\n", within: patience, statuses: "408 400"},
 		{name: "a header of megabytes", say: head + "X-A: " + strings.Repeat("a", 4<<20), within: 20 * time.Second, statuses: "431 400"},
 		{name: "headers without number", say: head + strings.Repeat("X-A: b\r\n", 1<<19), within: 20 * time.Second, statuses: "431 400"},

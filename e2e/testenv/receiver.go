@@ -25,6 +25,8 @@ type Hit struct {
 	// End is when the answer was given; zero while the request is under way.
 	End    time.Time
 	Status int
+	// Note is for Answer to keep what it found out.
+	Note string
 }
 
 // OK reports whether the hit was answered 2xx.
@@ -35,6 +37,8 @@ type Receiver struct {
 	URL string
 	// Answer decides on a request; it may take its time. Nil answers 204 at once.
 	Answer func(*Hit) int
+	// Slim forgets headers and bodies after the answer: for hundreds of thousands of hits.
+	Slim bool
 
 	server *http.Server
 
@@ -93,6 +97,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	r.mu.Lock()
 	h.Status, h.End = status, time.Now()
+	if r.Slim {
+		h.Header, h.Body = nil, nil
+	}
 	close(r.news)
 	r.news = make(chan struct{})
 	r.mu.Unlock()
