@@ -19,6 +19,9 @@ type Destination struct {
 	// Secret signs its webhooks. It is there at creation, after a rotation, and for
 	// keys that may see it.
 	Secret hark.Secret `json:"secret,omitempty"`
+	// PublicKey (whpk_…) verifies its webhooks when they are signed with v1a; it is no
+	// secret, and empty otherwise.
+	PublicKey string `json:"public_key,omitempty"`
 	// OldSecrets were rotated and still sign; they are shown where Secret is.
 	OldSecrets []OldSecret `json:"old_secrets,omitempty"`
 	// Status is what it is doing now; only [Client.Destination] tells.
@@ -38,10 +41,12 @@ type DestinationSpec struct {
 	Name   string         `json:"name,omitempty"`
 	Kind   string         `json:"kind"`
 	Topics []hark.Pattern `json:"topics"`
-	Filter any            `json:"filter,omitempty"`
+	// Filter chooses by content, such as {"data.total": {"$gte": 100}}.
+	Filter any `json:"filter,omitempty"`
 	// Settings are the kind's own, such as {"url": "https://…"} for a webhook.
 	Settings any `json:"settings,omitempty"`
-	// Secret signs; the server makes one if it is empty and the kind signs.
+	// Secret signs (whsec_…, or whsk_… for v1a); the server makes one if it is empty and
+	// the kind signs.
 	Secret hark.Secret `json:"secret,omitempty"`
 
 	Ordered     bool        `json:"ordered,omitempty"`
@@ -116,12 +121,9 @@ func (c *Client) ResumeDestination(ctx context.Context, id hark.DestinationID) (
 }
 
 // RotateSecret makes a new secret, which the answer holds. The old one signs beside it
-// for overlap; 0 leaves that to the server (24 hours).
+// for overlap, such as [hark.RotationOverlap]; 0 ends it at once.
 func (c *Client) RotateSecret(ctx context.Context, id hark.DestinationID, overlap time.Duration) (*Destination, error) {
-	body := Patch{}
-	if overlap > 0 {
-		body["overlap"] = hark.Duration(overlap)
-	}
+	body := Patch{"overlap": hark.Duration(overlap)}
 	return c.destination(ctx, call{method: "POST", path: destinationPath(id, "rotate-secret"), body: body})
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -191,6 +192,10 @@ func TestServerDestination(t *testing.T) {
 	if shown.Status == nil || shown.Secret != rotated.Secret || shown.Status.Cursor.IsZero() {
 		t.Errorf("%+v", shown)
 	}
+	at := must[*client.Destination](t)(c.RotateSecret(ctx, d.ID, 0))
+	if at.Secret == rotated.Secret || len(at.OldSecrets) != 0 {
+		t.Errorf("%d old secrets still sign", len(at.OldSecrets))
+	}
 	n := 0
 	for one, err := range c.Destinations(ctx, client.DestinationQuery{UID: "billing"}) {
 		if err != nil || one.ID != d.ID {
@@ -202,6 +207,46 @@ func TestServerDestination(t *testing.T) {
 		t.Error(n, err)
 	}
 	if _, err := c.Destination(ctx, d.ID); hark.KindOf(err) != hark.NotFound {
+		t.Error(err)
+	}
+}
+
+func TestServerPublicKey(t *testing.T) {
+	c, ctx := real(t), t.Context()
+	spec := client.Webhook("http://127.0.0.1:9000", "orders.*")
+	spec.Settings = map[string]any{"url": "http://127.0.0.1:9000", "signature": "v1a"}
+	d := must[*client.Destination](t)(c.CreateDestination(ctx, spec))
+	private := must[webhook.PrivateKey](t)(webhook.ParsePrivateKey(d.Secret.Reveal()))
+	shown := must[*client.Destination](t)(c.Destination(ctx, d.ID))
+	if want := private.Public().String(); d.PublicKey != want || shown.PublicKey != want || shown.Secret != "" {
+		t.Errorf("%q and %q, want %q", d.PublicKey, shown.PublicKey, want)
+	}
+}
+
+func TestServerTenants(t *testing.T) {
+	c, ctx := real(t), t.Context()
+	made := must[*client.Tenant](t)(c.CreateTenant(ctx, client.TenantSpec{Name: "acme", QuotaBytes: 1 << 30, PublishRate: 100}))
+	if made.Name != "acme" || made.QuotaBytes != 1<<30 || made.Created.IsZero() {
+		t.Errorf("%+v", made)
+	}
+	must[*client.Tenant](t)(c.PutTenant(ctx, client.TenantSpec{Name: "acme", RetentionAge: hark.Duration(time.Hour)}))
+	if got := must[*client.Tenant](t)(c.Tenant(ctx, "acme")); got.QuotaBytes != 0 || got.RetentionAge != hark.Duration(time.Hour) {
+		t.Errorf("%+v", got)
+	}
+	var names []string
+	for one, err := range c.Tenants(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, one.Name)
+	}
+	if !slices.Equal(names, []string{"default", "acme"}) {
+		t.Error(names)
+	}
+	if err := c.DeleteTenant(ctx, "acme"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Tenant(ctx, "acme"); hark.KindOf(err) != hark.NotFound {
 		t.Error(err)
 	}
 }
