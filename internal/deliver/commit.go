@@ -10,13 +10,30 @@ import (
 
 // commitLoop is the one committer: everything the core records becomes durable
 // in the order in which it was recorded, results in groups.
+//
+// A group that nobody waits for is written without a sync of its own, because
+// the log of the store is one sequence and the next publish syncs it: at a few
+// hundred events a second that halves the syncs, and no publish queues behind
+// the sync of a result. A group that nothing else made durable within
+// CommitEvery is synced then.
 func (d *Deliverer) commitLoop(ctx context.Context) error {
-	group := time.NewTimer(time.Hour)
+	group, overdue := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer group.Stop()
+	defer overdue.Stop()
 	for {
+		if d.written.number > 0 {
+			overdue.Reset(time.Until(d.written.at.Add(d.cfg.CommitEvery)))
+		} else {
+			overdue.Stop()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-overdue.C:
+			if err := d.commitOnce(false); err != nil {
+				return err
+			}
+			continue
 		case <-d.wake:
 		}
 		group.Reset(d.cfg.CommitEvery)
@@ -25,37 +42,81 @@ func (d *Deliverer) commitLoop(ctx context.Context) error {
 		case <-d.hurry:
 		case <-ctx.Done():
 		}
-		if err := d.commitOnce(); err != nil {
+		if err := d.commitOnce(false); err != nil {
 			return err
 		}
 	}
 }
 
-// commitOnce makes durable what is pending, then gives the answers that waited for it.
-func (d *Deliverer) commitOnce() error {
+// written is a group that was written and may not be durable yet.
+type written struct {
+	number uint64 // of the store's write; 0 for none
+	upto   uint64 // batches of records up to and with the group
+	at     time.Time
+}
+
+// commitOnce writes what is pending, and makes it durable when somebody waits for
+// it, when an earlier group has waited long enough, or when told to. Then it
+// gives the answers.
+func (d *Deliverer) commitOnce(sync bool) error {
 	d.commitMu.Lock()
 	defer d.commitMu.Unlock()
 	d.mu.Lock()
 	recs, answers, upto := d.takePending()
 	d.committing = recs
 	counts, failed := d.takeCounts(), d.failed
+	sync = sync || len(answers) > 0 || d.awaited > d.committed
 	d.mu.Unlock()
 	if failed != nil {
 		return failed
 	}
+	if w := d.written; w.number > 0 && d.cfg.Store.Synced(w.number) {
+		d.durable(w.upto)
+	}
+	sync = sync || d.written.number > 0 && time.Since(d.written.at) >= d.cfg.CommitEvery
 	batch := append(d.toStore(recs), counts...)
-	var err error
-	if len(batch) > 0 {
-		began := time.Now()
-		err = d.cfg.Store.Commit(batch...)
-		if d.cfg.Hooks.Committed != nil {
-			d.cfg.Hooks.Committed(len(recs), time.Since(began))
-		}
+	began := time.Now()
+	err := d.write(batch, upto, sync)
+	if len(batch) > 0 && d.cfg.Hooks.Committed != nil {
+		d.cfg.Hooks.Committed(len(recs), time.Since(began))
 	}
 	d.mu.Lock()
-	d.settled(answers, upto, err)
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	if err != nil || sync {
+		d.settled(answers, upto, err)
+	} else {
+		d.committing = nil
+	}
 	return err
+}
+
+// write writes a group. The caller holds commitMu.
+func (d *Deliverer) write(batch []store.Record, upto uint64, sync bool) error {
+	switch {
+	case sync && len(batch) > 0:
+		d.written = written{}
+		return d.cfg.Store.Commit(batch...)
+	case sync && d.written.number > 0:
+		d.written = written{}
+		return d.cfg.Store.Sync()
+	case len(batch) > 0:
+		number, err := d.cfg.Store.Write(batch...)
+		if d.written.number == 0 {
+			d.written.at = time.Now()
+		}
+		d.written.number, d.written.upto = number, upto
+		return err
+	}
+	return nil
+}
+
+// durable tells those who wait that earlier groups are durable by now. The caller holds commitMu.
+func (d *Deliverer) durable(upto uint64) {
+	d.written = written{}
+	d.mu.Lock()
+	d.committed = max(d.committed, upto)
+	d.commitDone.Broadcast()
+	d.mu.Unlock()
 }
 
 // takePending takes everything that is to be committed next. The caller holds both locks.
@@ -91,6 +152,8 @@ func (d *Deliverer) settled(answers []Answer, upto uint64, err error) {
 // awaitCommit waits until everything emitted so far is durable. The caller holds mu.
 func (d *Deliverer) awaitCommit() error {
 	upto := d.emitted
+	d.awaited = max(d.awaited, upto)
+	signal(d.wake)
 	signal(d.hurry)
 	for d.committed < upto && d.failed == nil {
 		d.commitDone.Wait()

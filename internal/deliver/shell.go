@@ -62,6 +62,9 @@ type Deliverer struct {
 	// commitMu is held through one commit, so that commits keep the order of the
 	// core's records. It is taken before mu.
 	commitMu sync.Mutex
+	// written is the last group that may not be durable yet; guarded by commitMu,
+	// and changed by the committer alone.
+	written written
 	// nested counts the changes in one commit of the registry that hold both locks.
 	// Only whoever holds the registry's write lock touches it.
 	nested int
@@ -89,6 +92,7 @@ type Deliverer struct {
 	slowestMark hark.Offset
 	dirtyCount  []*target // filtered counts to write
 
+	awaited    uint64 // somebody waits until these batches are durable
 	committed  uint64 // batches that are durable; guarded by mu
 	commitDone *sync.Cond
 
@@ -187,7 +191,7 @@ func (d *Deliverer) Run(ctx context.Context) error {
 		d.flush()
 	}
 	d.mu.Unlock()
-	err := d.commitOnce()
+	err := d.commitOnce(true)
 	d.refuseAll()
 	d.helpers.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -47,6 +48,9 @@ type Store struct {
 	cache *pebble.Cache
 	fs    vfs.FS
 	dir   string
+
+	written atomic.Uint64 // writes that returned
+	synced  atomic.Uint64 // and of those, how many are known to be durable
 
 	closeOnce sync.Once
 	closeErr  error
@@ -161,16 +165,59 @@ func (s *Store) Commit(recs ...Record) error {
 	if len(recs) == 0 {
 		return nil
 	}
+	before := s.written.Load() // what a sync that begins after now covers
+	if err := s.apply(recs, pebble.Sync); err != nil {
+		return err
+	}
+	s.raiseSynced(before)
+	return nil
+}
+
+// apply makes one batch of records.
+func (s *Store) apply(recs []Record, o *pebble.WriteOptions) error {
 	b := s.db.NewBatch()
 	for _, r := range recs {
 		r.apply(b)
 	}
 	// Commit consumes the batch only when it succeeds.
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := b.Commit(o); err != nil {
 		b.Close()
 		return fmt.Errorf("commit: %w", err)
 	}
 	return b.Close()
+}
+
+// Write applies records as one batch and does not wait for a sync: they are
+// visible, and durable once [Store.Synced] says so of the number it returns,
+// which any later commit brings about. It is for what nobody is told yet.
+func (s *Store) Write(recs ...Record) (uint64, error) {
+	if err := s.apply(recs, pebble.NoSync); err != nil {
+		return 0, err
+	}
+	return s.written.Add(1), nil
+}
+
+// Synced reports whether a write is durable.
+func (s *Store) Synced(write uint64) bool { return s.synced.Load() >= write }
+
+// Sync makes every write so far durable.
+func (s *Store) Sync() error {
+	before := s.written.Load()
+	if err := s.db.LogData(nil, pebble.Sync); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	s.raiseSynced(before)
+	return nil
+}
+
+// raiseSynced: the log is one sequence, so a sync covers all that was written before it.
+func (s *Store) raiseSynced(write uint64) {
+	for {
+		have := s.synced.Load()
+		if have >= write || s.synced.CompareAndSwap(have, write) {
+			return
+		}
+	}
 }
 
 // Close releases the folder. No iterator may be open.
