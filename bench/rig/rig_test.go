@@ -111,3 +111,13 @@ func TestBarePipeline(t *testing.T) {
 		t.Fatalf("%v, the sink saw %+v of %d", err, got, report.Acked)
 	}
 }
+
+func TestMetricsQuantile(t *testing.T) {
+	before := Metrics{`x_bucket{le="1"}`: 10, `x_bucket{le="2"}`: 10, `x_bucket{le="+Inf"}`: 10}
+	after := Metrics{`x_bucket{le="1"}`: 60, `x_bucket{le="2"}`: 110, `x_bucket{le="+Inf"}`: 110}
+	for q, want := range map[float64]float64{0.5: 1, 0.51: 2, 0.99: 2} {
+		if got := after.Quantile(before, "x", q); got != want {
+			t.Errorf("quantile %v: got %v, want %v", q, got, want)
+		}
+	}
+}

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -27,6 +25,8 @@ type measured struct {
 	// others is how many cores programs that are not part of the measurement
 	// used: a disturbed run tells itself.
 	others float64
+	// commit is the p99 of a group commit with its sync, a bound of it in seconds.
+	commit float64
 	// debtGrowth is the compaction debt's mean over the last half of the
 	// measurement by that over the half before; none if the server tells none.
 	debtGrowth []float64
@@ -51,13 +51,25 @@ func (b *bench) load(ctx context.Context, s *testenv.Server, l rig.Load, steady 
 	if err := rig.Sleep(ctx, b.warm); err != nil {
 		return measured{}, err
 	}
-	debt := newDebtWatch(s)
+	before, err := rig.Scrape(ctx, s.API())
+	if err != nil {
+		return measured{}, err
+	}
+	debt := &debtWatch{api: s.API(), every: steady / 12}
+	if l.Rate > 0 {
+		debt = nil // reading metrics is work too
+	}
 	profiled := b.profileServer(ctx, s, l.Prefix, steady)
-	m, err := b.steadyState(ctx, p, steady, s.PID(), l.Prefix, debt.sample)
+	m, err := b.steadyState(ctx, p, steady, s.PID(), l.Prefix, debt)
 	if err != nil {
 		return m, err
 	}
 	<-profiled
+	after, err := rig.Scrape(ctx, s.API())
+	if err != nil {
+		return m, err
+	}
+	m.commit = after.Quantile(before, "hark_log_commit_seconds", 0.99)
 	m.debtGrowth = debt.growth()
 	stopped := time.Now()
 	report, err := p.Stop()
@@ -114,8 +126,8 @@ func usageOf(pid int, state rig.SinkState, report rig.LoadReport) (u usage, err 
 	return u, err
 }
 
-// steadyState measures the load of p for a time; each second it calls sample.
-func (b *bench) steadyState(ctx context.Context, p *rig.Publisher, steady time.Duration, pid int, class string, sample func()) (measured, error) {
+// steadyState measures the load of p for a time.
+func (b *bench) steadyState(ctx context.Context, p *rig.Publisher, steady time.Duration, pid int, class string, debt *debtWatch) (measured, error) {
 	var m measured
 	report, err := p.Mark()
 	if err != nil {
@@ -130,13 +142,8 @@ func (b *bench) steadyState(ctx context.Context, p *rig.Publisher, steady time.D
 		return m, err
 	}
 	start := time.Now()
-	for left := steady; left > 0; left = steady - time.Since(start) {
-		if err := rig.Sleep(ctx, min(left, time.Second)); err != nil {
-			return m, err
-		}
-		if sample != nil {
-			sample()
-		}
+	if err := debt.watch(ctx, steady); err != nil {
+		return m, err
 	}
 	if state, err = b.sink.Report(); err != nil {
 		return m, err
@@ -262,39 +269,42 @@ func (b *bench) profileServer(ctx context.Context, s *testenv.Server, class stri
 	return done
 }
 
-// debtWatch follows the store's compaction debt by /metrics.
+// debtWatch follows the store's compaction debt by /metrics. A nil one only waits.
 type debtWatch struct {
 	api     testenv.API
+	every   time.Duration
 	samples []float64
 }
 
 // debtMetric is the bytes that compaction still has to move.
 const debtMetric = "hark_store_compaction_debt_bytes"
 
-func newDebtWatch(s *testenv.Server) *debtWatch {
-	return &debtWatch{api: s.API()}
-}
-
-func (d *debtWatch) sample() {
-	answer, err := d.api.Do(context.Background(), "GET", "/metrics", nil)
-	if err != nil || !answer.OK() {
-		return
+// watch samples for a time.
+func (d *debtWatch) watch(ctx context.Context, steady time.Duration) error {
+	if d == nil {
+		return rig.Sleep(ctx, steady)
 	}
-	for line := range strings.Lines(string(answer.Body)) {
-		if rest, ok := strings.CutPrefix(line, debtMetric); ok {
-			fields := strings.Fields(rest)
-			if v, err := strconv.ParseFloat(fields[len(fields)-1], 64); err == nil {
-				d.samples = append(d.samples, v)
-			}
+	start := time.Now()
+	for left := steady; left > 0; left = steady - time.Since(start) {
+		if err := rig.Sleep(ctx, min(left, d.every)); err != nil {
+			return err
+		}
+		metrics, err := rig.Scrape(ctx, d.api)
+		if err != nil {
+			return err
+		}
+		if v, ok := metrics[debtMetric]; ok {
+			d.samples = append(d.samples, v)
 		}
 	}
+	return nil
 }
 
 // growth compares the last half with the one before. Debt under 16 MiB is the
 // ordinary work of a store, and counts as that much.
 func (d *debtWatch) growth() []float64 {
-	if len(d.samples) < 2 {
-		return nil // the server tells no debt: the row fails
+	if d == nil || len(d.samples) < 2 {
+		return nil // the row fails
 	}
 	mean := func(values []float64) float64 {
 		sum := 0.0

@@ -152,7 +152,8 @@ func (b *bench) singles(ctx context.Context, s *testenv.Server) error {
 	b.single.Ours = append(b.single.Ours, m.rate)
 	b.singleLag.Ours = append(b.singleLag.Ours, m.lag.Seconds())
 	b.debt.Ours = append(b.debt.Ours, m.debtGrowth...)
-	b.single.Note = fmt.Sprintf("%s; publish p99 %.1f ms, held back %.0f %%", boundNote, rig.Milliseconds(m.publish.Quantile(0.99)), 100*m.held)
+	b.single.Note = fmt.Sprintf("%s; publish p99 %.1f ms, commits p99 ≤ %.1f ms, held back %.0f %%",
+		boundNote, rig.Milliseconds(m.publish.Quantile(0.99)), 1000*m.commit, 100*m.held)
 	b.say("one event per request, bare")
 	bound, err := b.bareLoad(ctx, rig.Load{Topics: destinations, Batch: 1, Conns: b.conns, Bare: true}, b.boundTime())
 	b.single.Bound = append(b.single.Bound, bound.rate)
@@ -199,7 +200,7 @@ func (b *bench) latencies(ctx context.Context, s *testenv.Server) error {
 			return err
 		}
 		step.to.Ours = append(step.to.Ours, rig.Milliseconds(m.latency.Quantile(0.99)))
-		step.to.Note = fmt.Sprintf("p50 %.2f ms; held %.0f/s", rig.Milliseconds(m.latency.Quantile(0.5)), m.rate)
+		step.to.Note = fmt.Sprintf("p50 %.2f ms; held %.0f/s; commits p99 ≤ %.1f ms", rig.Milliseconds(m.latency.Quantile(0.5)), m.rate, 1000*m.commit)
 		if step.cpu != nil {
 			step.cpu.Ours = append(step.cpu.Ours, m.cpu)
 		}
