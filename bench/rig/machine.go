@@ -14,9 +14,10 @@ import (
 
 // ThisMachine measures what figures depend on; dir is where data will be.
 func ThisMachine(dir string) Machine {
-	fsync, err := FsyncP50(dir)
+	fsync, err := Fsync(dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fsync:", err)
+		fsync = &Hist{}
 	}
 	kernel := ""
 	var u syscall.Utsname
@@ -28,7 +29,8 @@ func ThisMachine(dir string) Machine {
 			kernel += string(rune(c))
 		}
 	}
-	return Machine{Cores: runtime.NumCPU(), FsyncP50: Milliseconds(fsync), Go: runtime.Version(), Kernel: kernel}
+	return Machine{Cores: runtime.NumCPU(), FsyncP50: Milliseconds(fsync.Quantile(0.5)), FsyncP99: Milliseconds(fsync.Quantile(0.99)),
+		FsyncMax: Milliseconds(fsync.Quantile(1)), Go: runtime.Version(), Kernel: kernel}
 }
 
 // AddDestinations makes n destinations, some at a time.

@@ -92,6 +92,8 @@ func (b Bar) String() string {
 type Machine struct {
 	Cores    int     `json:"cores"`
 	FsyncP50 float64 `json:"fsync_p50_ms"`
+	FsyncP99 float64 `json:"fsync_p99_ms"`
+	FsyncMax float64 `json:"fsync_max_ms"`
 	Go       string  `json:"go"`
 	Kernel   string  `json:"kernel"`
 }
@@ -132,8 +134,8 @@ func (r *Result) WriteFile(path string) error {
 
 // WriteTable writes the medians, and the spread over the runs.
 func (r *Result) WriteTable(w io.Writer) {
-	fmt.Fprintf(w, "%s\n%d cores, fsync p50 %.2f ms, %s, Linux %s\n\n", r.Setup,
-		r.Machine.Cores, r.Machine.FsyncP50, r.Machine.Go, r.Machine.Kernel)
+	fmt.Fprintf(w, "%s\n%d cores; fsync p50 %.2f, p99 %.2f, max %.1f ms; %s, Linux %s\n\n", r.Setup,
+		r.Machine.Cores, r.Machine.FsyncP50, r.Machine.FsyncP99, r.Machine.FsyncMax, r.Machine.Go, r.Machine.Kernel)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "figure\tours\t[min–max]\tbound\tratio\tbar\t\t")
 	for _, f := range r.Figures {

@@ -25,8 +25,9 @@ type measured struct {
 	// others is how many cores programs that are not part of the measurement
 	// used: a disturbed run tells itself.
 	others float64
-	// commit is the p99 of a group commit with its sync, a bound of it in seconds.
-	commit float64
+	// commit and commitMax bound the p99 and the longest of the group commits with
+	// their syncs, in seconds.
+	commit, commitMax float64
 	// debtGrowth is the compaction debt's mean over the last half of the
 	// measurement by that over the half before; none if the server tells none.
 	debtGrowth []float64
@@ -59,7 +60,11 @@ func (b *bench) load(ctx context.Context, s *testenv.Server, l rig.Load, steady 
 	if l.Rate > 0 {
 		debt = nil // reading metrics is work too
 	}
-	profiled := b.profileServer(ctx, s, l.Prefix, steady)
+	name := l.Prefix
+	if l.Rate > 0 {
+		name += fmt.Sprintf("-%.0f", l.Rate)
+	}
+	profiled := b.profileServer(ctx, name, steady)
 	m, err := b.steadyState(ctx, p, steady, s.PID(), l.Prefix, debt)
 	if err != nil {
 		return m, err
@@ -69,7 +74,8 @@ func (b *bench) load(ctx context.Context, s *testenv.Server, l rig.Load, steady 
 	if err != nil {
 		return m, err
 	}
-	m.commit = after.Quantile(before, "hark_log_commit_seconds", 0.99)
+	m.commit = after.Quantile(before, commitMetric, 0.99)
+	m.commitMax = after.Quantile(before, commitMetric, 1)
 	m.debtGrowth = debt.growth()
 	stopped := time.Now()
 	report, err := p.Stop()
@@ -247,7 +253,7 @@ func (b *bench) idleDestinations(ctx context.Context) error {
 
 // profileServer writes a processor profile while a load is measured, if one is
 // asked for. The channel is closed when it is there.
-func (b *bench) profileServer(ctx context.Context, s *testenv.Server, class string, d time.Duration) <-chan struct{} {
+func (b *bench) profileServer(ctx context.Context, name string, d time.Duration) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -260,7 +266,7 @@ func (b *bench) profileServer(ctx context.Context, s *testenv.Server, class stri
 			err = errors.New(answer.String())
 		}
 		if err == nil {
-			err = os.WriteFile(filepath.Join(b.profile, class+".pprof"), answer.Body, 0o644)
+			err = os.WriteFile(filepath.Join(b.profile, name+".pprof"), answer.Body, 0o644)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "          no profile:", err)
@@ -275,6 +281,8 @@ type debtWatch struct {
 	every   time.Duration
 	samples []float64
 }
+
+const commitMetric = "hark_log_commit_seconds"
 
 // debtMetric is the bytes that compaction still has to move.
 const debtMetric = "hark_store_compaction_debt_bytes"
