@@ -9,9 +9,10 @@ import (
 )
 
 type deliveriesCmd struct {
-	List  deliveriesList  `cmd:"" aliases:"ls" help:"List deliveries, newest first."`
-	Show  deliveriesShow  `cmd:"" aliases:"get" help:"Show one, with all its attempts."`
-	Retry deliveriesRetry `cmd:"" help:"Send again: one, or all that a filter finds."`
+	List   deliveriesList   `cmd:"" aliases:"ls" help:"List deliveries, newest first."`
+	Show   deliveriesShow   `cmd:"" aliases:"get" help:"Show one, with all its attempts."`
+	Retry  deliveriesRetry  `cmd:"" help:"Send again: one, or all that a filter finds."`
+	Cancel deliveriesCancel `cmd:"" help:"Take back one that is not finished."`
 }
 
 func (*deliveriesCmd) Help() string {
@@ -187,11 +188,21 @@ func (d *deliveriesRetry) Run(a *app) error {
 		Topic: q.Topic, Since: q.Since, Until: q.Until, Limit: d.Limit})
 	if err != nil {
 		if n > 0 {
-			a.note("hark: %d deliveries are on their way again", n)
+			a.note("hark: %s", onTheirWay(n))
 		}
 		return err
 	}
-	return a.answer(map[string]int{"retried": n}, func() { a.printf("%d deliveries are on their way again\n", n) })
+	return a.answer(map[string]int{"retried": n}, func() { a.printf("%s\n", onTheirWay(n)) })
+}
+
+func onTheirWay(n int) string {
+	switch n {
+	case 0:
+		return "there are no such deliveries to send again"
+	case 1:
+		return "1 delivery is on its way again"
+	}
+	return fmt.Sprintf("%d deliveries are on their way again", n)
 }
 
 func (d *deliveriesRetry) retryOne(a *app) error {
@@ -207,4 +218,31 @@ func (d *deliveriesRetry) retryOne(a *app) error {
 		return err
 	}
 	return a.answer(one, func() { a.printf("%s is on its way again\n", one.ID) })
+}
+
+type deliveriesCancel struct {
+	ID string `arg:"" help:"Id of the delivery (dlv_…)."`
+	remote
+}
+
+func (*deliveriesCancel) Help() string {
+	return "An attempt under way is not cut short: if it succeeds, the delivery is delivered all the same.\n\nExample:\n  hark deliveries cancel dlv_…"
+}
+
+func (d *deliveriesCancel) Run(a *app) error {
+	c, id, err := oneDelivery(d.ID, &d.remote)
+	if err != nil {
+		return err
+	}
+	one, err := c.CancelDelivery(a.ctx, id)
+	if err != nil {
+		return err
+	}
+	return a.answer(one, func() {
+		if one.State == hark.Cancelled {
+			a.printf("%s is cancelled\n", one.ID)
+		} else {
+			a.printf("%s will be cancelled after the attempt under way, unless that succeeds\n", one.ID)
+		}
+	})
 }

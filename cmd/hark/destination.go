@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -53,9 +54,10 @@ type destinationAdd struct {
 	Kind    string            `kong:"-"`
 	Topic   []string          `help:"Which topics: * is one token, a last > one or more; may be repeated (all topics)." placeholder:"PATTERN" short:"t"`
 	Set     map[string]string `help:"A setting of the kind; may be repeated. A value may be JSON." placeholder:"NAME=VALUE" mapsep:"none"`
+	Filter  string            `help:"Which of these events matter, by their content: JSON, or @FILE." placeholder:"JSON"`
 	UID     string            `name:"uid" help:"Your own name for it. Adding it again changes the one that has it."`
 	Name    string            `help:"A name for people."`
-	Secret  string            `help:"A signing secret of your own; one is made when it is missing." placeholder:"whsec_…"`
+	Secret  string            `help:"A signing secret of your own, or a private key (whsk_…); one is made when it is missing." placeholder:"whsec_…"`
 	Start   string            `help:"Begin at earliest, an event id or a time (now)." placeholder:"WHERE"`
 	Ordered bool              `help:"One delivery in flight per event key, in order."`
 	OnDead  string            `help:"What an ordered one does after a delivery died: continue or stop." enum:",continue,stop" default:"" placeholder:"WHAT"`
@@ -71,6 +73,7 @@ func (*destinationAdd) Help() string {
 	return `Examples:
   hark destination add https://example.com/hook --topic 'orders.*' --uid billing
   hark destination add pull --topic 'jobs.>' --uid workers
+  hark destination add https://example.com/hook --topic 'orders.*' --filter '{"data.total":{"$gte":100}}'
   hark destination add https://example.com/hook --set method=PUT --set 'headers={"x-team":"blue"}'`
 }
 
@@ -92,7 +95,7 @@ func (d *destinationAdd) Run(a *app) error {
 	if err := d.kindAndURL(); err != nil {
 		return err
 	}
-	spec, err := d.spec()
+	spec, err := d.spec(a)
 	if err != nil {
 		return err
 	}
@@ -109,17 +112,37 @@ func (d *destinationAdd) Run(a *app) error {
 		return err
 	}
 	return a.answer(made, func() {
-		a.facts("id", made.ID, "uid", made.UID, "kind", made.Kind, "topics", join(made.Topics), "secret", styled(warn, made.Secret.Reveal()))
-		if made.Secret != "" {
-			a.note("the secret verifies what arrives; it is shown this once")
+		a.facts("id", made.ID, "uid", made.UID, "kind", made.Kind, "topics", join(made.Topics), "filter", string(made.Filter),
+			"secret", secretCell(made), "public key", styled(warn, made.PublicKey))
+		if !made.Created.Equal(made.Updated) {
+			a.note("it was there before, and is as you said now")
 		}
+		a.noteKeys(made)
 		if made.Kind != "pull" {
-			a.note("next: hark destination test %s", made.ID)
+			a.note("next: %s destination test %s%s", commandWord(), made.ID, serverFlag(d.Server))
 		}
 	})
 }
 
-func (d *destinationAdd) spec() (*client.DestinationSpec, error) {
+// secretCell is the secret that receivers need, empty if they need a public key.
+func secretCell(d *client.Destination) cell {
+	if d.PublicKey != "" {
+		return plain("")
+	}
+	return styled(warn, d.Secret.Reveal())
+}
+
+// noteKeys says what the keys are for, after they were made.
+func (a *app) noteKeys(d *client.Destination) {
+	switch {
+	case d.PublicKey != "":
+		a.note("the public key verifies what arrives; the private one stays with Hark")
+	case d.Secret != "":
+		a.note("the secret verifies what arrives; later only an admin sees it: hark destination show %s --reveal", cmp.Or(d.UID, d.ID.String()))
+	}
+}
+
+func (d *destinationAdd) spec(a *app) (*client.DestinationSpec, error) {
 	if len(d.Topic) == 0 {
 		d.Topic = []string{">"}
 	}
@@ -136,17 +159,47 @@ func (d *destinationAdd) spec() (*client.DestinationSpec, error) {
 		return nil, err
 	}
 	if d.Secret != "" {
-		if _, err := webhook.ParseSecret(d.Secret); err != nil {
+		if _, err := webhook.ParseSigningKey(d.Secret); err != nil {
 			return nil, wrongUse("leave --secret out, and one is made", "--secret: %s", strings.TrimPrefix(err.Error(), "webhook: "))
 		}
+	}
+	filter, err := d.filter(a)
+	if err != nil {
+		return nil, err
 	}
 	retry, err := d.retry()
 	if err != nil {
 		return nil, err
 	}
-	return &client.DestinationSpec{Kind: d.Kind, Topics: topics, Settings: settings, UID: d.UID, Name: d.Name, Start: start,
+	spec := &client.DestinationSpec{Kind: d.Kind, Topics: topics, Settings: settings, UID: d.UID, Name: d.Name, Start: start,
 		Secret: hark.Secret(d.Secret), Ordered: d.Ordered, OnDead: hark.OnDead(d.OnDead), Retry: retry,
-		RateLimit: d.RateLimit, Concurrency: d.Concurrency}, nil
+		RateLimit: d.RateLimit, Concurrency: d.Concurrency}
+	if len(filter) > 0 {
+		spec.Filter = filter
+	}
+	return spec, nil
+}
+
+// filter reads and checks --filter.
+func (d *destinationAdd) filter(a *app) (json.RawMessage, error) {
+	text := []byte(d.Filter)
+	if path, ok := strings.CutPrefix(d.Filter, "@"); ok {
+		var err error
+		if text, err = readInput(a, path); err != nil {
+			return nil, err
+		}
+	}
+	if len(text) == 0 {
+		return nil, nil
+	}
+	const try = `--filter '{"data.total":{"$gte":100}}'`
+	if err := checkJSON(text); err != nil {
+		return nil, wrongUse(try, "--filter is not JSON: %v", err)
+	}
+	if _, err := hark.ParseFilter(text); err != nil {
+		return nil, wrongUse(try, "%v", err)
+	}
+	return text, nil
 }
 
 func (d *destinationAdd) settings() (map[string]any, error) {
@@ -283,24 +336,70 @@ func (d *destinationShow) Run(a *app) error {
 }
 
 func (a *app) showDestination(d *client.Destination) {
-	a.facts("id", d.ID, "uid", d.UID, "name", d.Name, "kind", d.Kind, "topics", join(d.Topics), "to", target(d),
-		"settings", string(d.Settings), "filter", string(d.Filter),
-		"state", stateCell(string(d.State)), "reason", d.Reason, "secret", styled(warn, d.Secret.Reveal()),
-		"created", stamp(d.Created), "updated", stamp(d.Updated))
-	s := d.Status
-	if s == nil {
-		return
+	private := ""
+	if d.PublicKey != "" {
+		private = d.Secret.Reveal()
 	}
+	facts := []any{"id", d.ID, "uid", d.UID, "name", d.Name, "kind", d.Kind, "topics", join(d.Topics), "to", target(d),
+		"settings", string(d.Settings), "filter", string(d.Filter), "order", order(d), "retry", retryText(d.Retry),
+		"rate limit", orNone("%g per second", d.RateLimit), "concurrency", orNone("at most %d", d.Concurrency),
+		"state", stateCell(string(d.State)), "reason", d.Reason,
+		"secret", secretCell(d), "public key", d.PublicKey, "private key", styled(warn, private),
+		"created", stamp(d.Created), "updated", stamp(d.Updated)}
+	if s := d.Status; s != nil {
+		facts = append(facts, statusFacts(s)...)
+	}
+	a.facts(facts...)
+}
+
+func statusFacts(s *hark.DestinationStatus) []any {
 	replay := ""
 	if s.Replay != nil {
 		replay = fmt.Sprintf("at %v, to %v", s.Replay.Cursor, s.Replay.To)
 	}
-	a.facts("behind", s.Behind, "waiting", s.Waiting, "in flight", s.InFlight, "breaker", stateCell(s.Breaker),
+	facts := []any{"behind", s.Behind, "waiting", s.Waiting, "in flight", s.InFlight, "breaker", stateCell(s.Breaker),
 		"retry at", stamp(s.RetryAt), "failing since", stamp(s.FailingSince), "filtered", zeroEmpty(s.Filtered),
-		"cursor", s.Cursor, "replay", replay)
+		"cursor", s.Cursor, "replay", replay}
 	for _, g := range s.Gaps {
-		a.facts("gap", plainf("%v to %v, told %s", g.From, g.To, ago(g.At)))
+		facts = append(facts, "gap", plainf("%v to %v, told %s", g.From, g.To, ago(g.At)))
 	}
+	return facts
+}
+
+func order(d *client.Destination) string {
+	switch {
+	case !d.Ordered:
+		return ""
+	case d.OnDead == hark.OnDeadStop:
+		return "one per key; stops after one that died"
+	}
+	return "one per key"
+}
+
+func retryText(r *hark.Retry) string {
+	if r == nil {
+		return ""
+	}
+	var parts []string
+	if len(r.Schedule) > 0 {
+		var waits []string
+		for _, w := range r.Schedule {
+			waits = append(waits, time.Duration(w).String())
+		}
+		parts = append(parts, "after "+strings.Join(waits, ", "))
+	}
+	if r.Timeout > 0 {
+		parts = append(parts, "each attempt at most "+time.Duration(r.Timeout).String())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// orNone writes a number, or nothing for 0.
+func orNone[T int | float64](format string, n T) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, n)
 }
 
 func zeroEmpty(n uint64) string {

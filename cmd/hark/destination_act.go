@@ -10,7 +10,7 @@ import (
 type destinationTest struct{ oneDestination }
 
 func (*destinationTest) Help() string {
-	return "It fails (exit code 1) when the destination does not take the event.\n\nExample:\n  hark destination test billing"
+	return "It fails (exit code 1) when the destination does not take the event. For a pull\ndestination it only queues one: workers take it when they pull.\n\nExample:\n  hark destination test billing"
 }
 
 func (d *destinationTest) Run(a *app) error {
@@ -22,17 +22,27 @@ func (d *destinationTest) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	ok := r.Attempt != nil && r.Attempt.Outcome == hark.OK
-	if err := a.answer(r, func() { a.showTest(r) }); err != nil || ok {
+	queued := false
+	if r.Attempt == nil {
+		one, err := c.Destination(a.ctx, id)
+		if err != nil {
+			return err
+		}
+		queued = one.Kind == "pull"
+	}
+	ok := queued || r.Attempt != nil && r.Attempt.Outcome == hark.OK
+	if err := a.answer(r, func() { a.showTest(r, queued) }); err != nil || ok {
 		return err
 	}
 	return errQuiet
 }
 
-func (a *app) showTest(r *client.TestResult) {
+func (a *app) showTest(r *client.TestResult, queued bool) {
 	switch at := r.Attempt; {
+	case queued:
+		a.printf("%s queued: the next worker that pulls gets it\n", a.paint(good, "✓"))
 	case at == nil:
-		a.printf("%s no attempt yet: the destination is paused, or its breaker is open\n", a.paint(warn, "…"))
+		a.printf("%s no attempt yet: other deliveries take all connections; it goes when one is free\n", a.paint(warn, "…"))
 	case at.Outcome == hark.OK:
 		a.printf("%s delivered in %s%s\n", a.paint(good, "✓"), span(at.Duration()), statusText(at.Status))
 	default:
@@ -128,7 +138,7 @@ func (d *destinationReplay) Run(a *app) error {
 
 type destinationRotate struct {
 	oneDestination
-	Overlap time.Duration `help:"How long the old secret signs beside the new one (24h)." placeholder:"DURATION"`
+	Overlap time.Duration `help:"How long the old secret signs beside the new one; 0s ends it at once (24h)." placeholder:"DURATION" default:"24h"`
 }
 
 func (*destinationRotate) Help() string {
@@ -148,9 +158,13 @@ func (d *destinationRotate) Run(a *app) error {
 		return err
 	}
 	return a.answer(made, func() {
-		a.facts("id", made.ID, "secret", styled(warn, made.Secret.Reveal()))
+		a.facts("id", made.ID, "secret", secretCell(made), "public key", styled(warn, made.PublicKey))
+		a.noteKeys(made)
 		for _, old := range made.OldSecrets {
-			a.note("an old secret signs, too, until %s", stamp(old.Expires))
+			a.note("an old one signs, too, until %s", stamp(old.Expires))
+		}
+		if len(made.OldSecrets) == 0 {
+			a.note("the old one signs no more")
 		}
 	})
 }

@@ -19,19 +19,60 @@ type secrets struct {
 	keys  []webhook.VerifyingKey
 }
 
-func parseSecrets(texts []string) (secrets, error) {
-	s := secrets{texts: texts}
+func parseSecrets(texts []string) (s secrets, err error) {
 	for _, text := range texts {
-		k, err := webhook.ParseVerifyingKey(text)
-		if err != nil {
-			return s, wrongUse("the whole secret, as hark destination add showed it", "--secret: %s", strings.TrimPrefix(err.Error(), "webhook: "))
+		if err := s.add(text); err != nil {
+			return s, wrongUse("the whole secret or public key, as hark destination add showed it", "--secret: %s", strings.TrimPrefix(err.Error(), "webhook: "))
 		}
-		s.keys = append(s.keys, k)
 	}
 	if len(s.keys) > webhook.MaxKeys {
 		return s, wrongUse("", "at most %d secrets", webhook.MaxKeys)
 	}
 	return s, nil
+}
+
+// add takes one more, unless it cannot be read.
+func (s *secrets) add(text string) error {
+	k, err := verifyingKey(text)
+	if err == nil {
+		s.texts, s.keys = append(s.texts, text), append(s.keys, k)
+	}
+	return err
+}
+
+// verifyingKey reads a secret or a public key; of a private key it takes the public half.
+func verifyingKey(text string) (webhook.VerifyingKey, error) {
+	if !isPrivate(text) {
+		return webhook.ParseVerifyingKey(text)
+	}
+	private, err := webhook.ParsePrivateKey(text)
+	if err != nil {
+		return nil, err
+	}
+	return private.Public(), nil
+}
+
+func isPrivate(text string) bool { return strings.HasPrefix(strings.TrimSpace(text), "whsk_") }
+
+// standard returns the headers under the standard's names, for webhooks with a
+// signature_prefix of their own.
+func standard(h http.Header) http.Header {
+	if h.Get(webhook.HeaderSignature) != "" {
+		return h
+	}
+	for name := range h {
+		prefix, ok := strings.CutSuffix(name, "-Signature")
+		id, at := h.Get(prefix+"-Id"), h.Get(prefix+"-Timestamp")
+		if !ok || id == "" || at == "" {
+			continue
+		}
+		h = h.Clone()
+		h.Set(webhook.HeaderID, id)
+		h.Set(webhook.HeaderTimestamp, at)
+		h.Set(webhook.HeaderSignature, h.Get(name))
+		return h
+	}
+	return h
 }
 
 // verdict is what is to be said of one request.
@@ -48,6 +89,7 @@ type verdict struct {
 
 // inspect verifies a request and, when it fails, looks for what went wrong.
 func inspect(h http.Header, body []byte, s secrets, now time.Time, tolerance time.Duration) verdict {
+	h = standard(h)
 	found := verdict{ID: h.Get(webhook.HeaderID), BodyBytes: len(body)}
 	v, err := webhook.NewVerifier(s.keys...)
 	if err != nil {
@@ -113,7 +155,7 @@ func otherScheme(h http.Header) string {
 func explainVersion(h http.Header, detail string) (string, string) {
 	switch sig := h.Get(webhook.HeaderSignature); {
 	case strings.HasPrefix(sig, "v1a,"):
-		return "the request is signed with a private key (v1a), and a secret cannot check that", "--secret with the public key, whpk_…"
+		return "the request is signed with a private key (v1a), and a secret cannot check that", "--secret with the public key, whpk_…, which hark destination show ID tells"
 	case strings.HasPrefix(sig, "v1,"):
 		return "the request is signed with a secret (v1), and a public key cannot check that", "--secret with the secret, whsec_…"
 	case !strings.Contains(sig, ","):

@@ -25,14 +25,16 @@ type verbs struct {
 
 	Publish     publishCmd     `cmd:"" help:"Publish an event." group:"use"`
 	Destination destinationCmd `cmd:"" aliases:"destinations,dst" help:"Where events go: add, list, show, test, pause, resume, replay, rotate, remove." group:"use"`
-	Deliveries  deliveriesCmd  `cmd:"" aliases:"delivery" help:"What went where, and how: list, show, retry." group:"use"`
+	Deliveries  deliveriesCmd  `cmd:"" aliases:"delivery" help:"What went where, and how: list, show, retry, cancel." group:"use"`
 	Key         keyCmd         `cmd:"" aliases:"keys" help:"API keys: create, list, revoke." group:"use"`
+
+	Tenant  tenantCmd  `cmd:"" aliases:"tenants" help:"Tenants and their limits: create, list, show, set, remove." group:"use"`
+	Receive receiveCmd `cmd:"" help:"Receive webhooks on this machine, verify and show them." group:"use"`
 
 	Verify  verifyCmd  `cmd:"" help:"Check the signature of a webhook by hand." group:"help"`
 	Doctor  doctorCmd  `cmd:"" help:"Find out what is wrong with this machine, folder, server or key." group:"help"`
 	Backup  backupCmd  `cmd:"" help:"Copy a running server's data into a file." group:"server"`
 	Restore restoreCmd `cmd:"" help:"Make a data folder of a backup." group:"server"`
-	Receive receiveCmd `cmd:"" hidden:"" help:"Receive webhooks on this machine and show them."`
 	Version versionCmd `cmd:"" help:"Tell version, commit and Go." group:"help"`
 
 	Completion completionCmd `cmd:"" hidden:"" help:"Print a shell script that completes hark's verbs and flags."`

@@ -85,7 +85,7 @@ func TestClosest(t *testing.T) {
 }
 
 func TestSnippetIsHarmless(t *testing.T) {
-	for in, want := range map[string]string{"a\n\tb": "a b", "\x1b[31mred\x07": "�[31mred�", "\u009b31m": "�31m", "\xff": "(1 bytes, not text)", "aaaaaaaaaaaa": "aaaaaaaaaa…"} {
+	for in, want := range map[string]string{"a\n\tb": "a b", "\x1b[31mred\x07": "�[31mred�", "\u009b31m": "�31m", "\xff": "(1 byte, not text)", "aaaaaaaaaaaa": "aaaaaaaaaa…"} {
 		if got := snippet([]byte(in), 10); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}

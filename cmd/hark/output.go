@@ -170,6 +170,14 @@ func stamp(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05 MST") + " (" + ago(t) + ")"
 }
 
+// count is a number with its noun: 1 byte, 2 bytes.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 func bytesText(n uint64) string {
 	const unit = 1024
 	if n < unit {
@@ -185,7 +193,7 @@ func bytesText(n uint64) string {
 // snippet shows the beginning of a body on one line.
 func snippet(data []byte, limit int) string {
 	if !utf8.Valid(data) {
-		return fmt.Sprintf("(%d bytes, not text)", len(data))
+		return "(" + count(len(data), "byte") + ", not text)"
 	}
 	s := strings.Join(strings.Fields(string(data)), " ")
 	s = strings.Map(func(r rune) rune {

@@ -129,7 +129,7 @@ func (p *publishCmd) publishBatch(a *app, c *client.Client, data []byte) error {
 		receipt, err := c.PublishBatch(a.ctx, events[:n], p.options(suffix)...)
 		if err != nil {
 			if part > 0 {
-				a.note("hark: the first %d events are published", len(all.IDs))
+				a.note("hark: published so far, from the first line: %s", count(len(all.IDs), "event"))
 			}
 			return err
 		}

@@ -13,15 +13,12 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/client"
-	"github.com/harkhq/hark/webhook"
 )
 
 const (
 	defaultServer   = "http://127.0.0.1:8080"
 	defaultReceiver = "127.0.0.1:9000"
 )
-
-func newSecret() string { return webhook.GenerateSecret().Reveal() }
 
 type receiveCmd struct {
 	Addr   string        `help:"Address to listen on (127.0.0.1:9000)." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
@@ -30,7 +27,7 @@ type receiveCmd struct {
 	Fail   int           `help:"Answer the first N requests with 503, to see retries." placeholder:"N"`
 	Delay  time.Duration `help:"Wait so long before answering." placeholder:"DURATION"`
 	Count  int           `help:"Stop after N requests." placeholder:"N"`
-	Add    bool          `help:"Add itself to the server as a destination, with a secret of its own."`
+	Add    bool          `help:"Make itself a destination of the server first; started again, it is the same one."`
 	Topic  []string      `help:"With --add: which topics (all)." placeholder:"PATTERN" short:"t"`
 	remote
 }
@@ -74,9 +71,6 @@ func (r *receiveCmd) Run(a *app) error {
 	if _, err := patterns("--topic", r.Topic); err != nil {
 		return err
 	}
-	if r.Add && len(r.Secret) == 0 {
-		r.Secret = []string{newSecret()}
-	}
 	keys, err := parseSecrets(r.Secret)
 	if err != nil {
 		return err
@@ -85,29 +79,41 @@ func (r *receiveCmd) Run(a *app) error {
 	if err != nil {
 		return failed("--addr with another port, such as 127.0.0.1:9001", "cannot listen on %s: %v", r.Addr, plainNet(err))
 	}
-	url := "http://" + listener.Addr().String()
+	url := "http://" + reachable(listener.Addr().String())
+	rec := &receiver{cmd: r, app: a, secret: secretSource{app: a, remote: &r.remote, addr: listener.Addr().String(), given: keys}}
 	if r.Add {
-		if err := r.add(a, url); err != nil {
+		if rec.secret.found, err = r.add(a, url); err != nil {
 			listener.Close()
 			return err
 		}
+		rec.secret.asked = time.Now()
 	}
 	ctx, done := context.WithCancel(a.ctx)
 	defer done()
-	rec := &receiver{cmd: r, app: a, done: done, secret: secretSource{app: a, remote: &r.remote, addr: listener.Addr().String(), given: keys}}
+	rec.done = done
 	a.note("receiving on %s, answering %d; stop with Ctrl-C", url, cmp.Or(r.Status, http.StatusOK))
-	if len(r.Secret) == 0 {
+	if len(r.Secret) == 0 && !r.Add {
 		a.note("without --secret, the server at %s is asked for it", r.Server)
 		a.note("to send here: %s destination add %s --topic 'orders.*'%s", commandWord(), url, serverFlag(r.Server))
 	}
 	return rec.serve(ctx, listener)
 }
 
-// add makes the receiver a destination; again, it is the same one.
-func (r *receiveCmd) add(a *app, url string) error {
+// reachable is an address that others on this machine can dial.
+func reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
+}
+
+// add makes the receiver a destination; again, it is the same one. It returns what
+// verifies its webhooks, unless --secret tells.
+func (r *receiveCmd) add(a *app, url string) (found secrets, err error) {
 	c, err := r.client()
 	if err != nil {
-		return err
+		return found, err
 	}
 	topics := r.Topic
 	if len(topics) == 0 {
@@ -115,16 +121,48 @@ func (r *receiveCmd) add(a *app, url string) error {
 	}
 	ps, err := patterns("--topic", topics)
 	if err != nil {
-		return err
+		return found, err
 	}
 	spec := client.Webhook(url, ps...)
-	spec.UID, spec.Name, spec.Secret = "hark-receive-"+r.Addr, "hark receive", hark.Secret(r.Secret[0])
+	spec.UID, spec.Name = "hark-receive-"+r.Addr, "hark receive"
+	if len(r.Secret) > 0 {
+		spec.Secret = hark.Secret(r.Secret[0])
+	}
 	d, err := c.PutDestination(a.ctx, spec)
 	if err != nil {
-		return err
+		return found, err
 	}
 	a.note("added as %s for %s", d.ID, join(ps))
-	return nil
+	if err := r.wake(a, c, d); err != nil {
+		return found, err
+	}
+	if len(r.Secret) > 0 {
+		return found, nil
+	}
+	return ownSecrets(a.ctx, c, d)
+}
+
+// wake makes a destination that met no receiver for a while try again soon, not only
+// when its breaker would.
+func (r *receiveCmd) wake(a *app, c *client.Client, d *client.Destination) error {
+	switch d.State {
+	case hark.DestinationPaused:
+		a.note("it is paused; to go on: %s destination resume %s%s", commandWord(), d.ID, serverFlag(r.Server))
+		return nil
+	case hark.DestinationDisabled:
+		a.note("it was disabled, and is active again")
+		_, err := c.ResumeDestination(a.ctx, d.ID)
+		return err
+	}
+	now, err := c.Destination(a.ctx, d.ID)
+	if err != nil || now.Status == nil || now.Status.Breaker != "open" {
+		return err
+	}
+	if _, err := c.PauseDestination(a.ctx, d.ID, "hark receive starts"); err != nil {
+		return err
+	}
+	_, err = c.ResumeDestination(a.ctx, d.ID)
+	return err
 }
 
 func (r *receiver) serve(ctx context.Context, listener net.Listener) error {
@@ -153,7 +191,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the body could not be read", http.StatusBadRequest)
 		return
 	}
-	got := received{ID: req.Header.Get("webhook-id"), Topic: req.Header.Get("hark-topic"), Attempt: req.Header.Get("hark-attempt"),
+	got := received{ID: standard(req.Header).Get("webhook-id"), Topic: req.Header.Get("hark-topic"), Attempt: req.Header.Get("hark-attempt"),
 		Type: req.Header.Get("Content-Type"), Bytes: len(body)}
 	if json.Valid(body) {
 		got.Data = body

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/client"
 	"github.com/harkhq/hark/webhook"
 )
@@ -32,7 +35,7 @@ func (s *secretSource) inspect(ctx context.Context, h http.Header, body []byte) 
 	if len(s.given.texts) > 0 {
 		return inspect(h, body, s.given, time.Now(), webhook.DefaultTolerance), true
 	}
-	if h.Get(webhook.HeaderSignature) == "" {
+	if h = standard(h); h.Get(webhook.HeaderSignature) == "" {
 		return verdict{}, false
 	}
 	found := s.ask(ctx, time.Minute)
@@ -40,7 +43,7 @@ func (s *secretSource) inspect(ctx context.Context, h http.Header, body []byte) 
 		return verdict{}, false
 	}
 	v := inspect(h, body, found, time.Now(), webhook.DefaultTolerance)
-	if v.Reason == webhook.NoMatch { // perhaps it was rotated, or added anew
+	if v.Reason == webhook.NoMatch || v.Reason == webhook.UnknownVersion { // perhaps it was rotated, or added anew
 		v = inspect(h, body, s.ask(ctx, 0), time.Now(), webhook.DefaultTolerance)
 	}
 	return v, true
@@ -67,34 +70,67 @@ func (s *secretSource) ask(ctx context.Context, old time.Duration) secrets {
 	return found
 }
 
-// fetch asks for the secrets of every webhook that sends to this receiver.
+// fetch asks for the secrets of the webhooks that send to this receiver, the newest
+// first. One that cannot be used does not spoil the others.
 func (s *secretSource) fetch(ctx context.Context) (secrets, error) {
-	var texts []string
 	c, err := s.remote.client()
 	if err != nil {
 		return secrets{}, err
 	}
+	var here []*client.Destination
 	for d, err := range c.Destinations(ctx, client.DestinationQuery{Kind: "webhook"}) {
 		if err != nil {
 			return secrets{}, err
 		}
-		if !sendsTo(d, s.addr) || len(texts) == webhook.MaxKeys {
-			continue
+		if sendsTo(d, s.addr) {
+			here = append(here, d)
+		}
+	}
+	slices.Reverse(here)
+	var found, old secrets
+	fault := errors.New("it has no webhook that sends here")
+	for i, d := range here {
+		if i == webhook.MaxKeys {
+			break
 		}
 		full, err := c.RevealDestination(ctx, d.ID)
 		if err != nil {
+			fault, full = err, d // its public key is no secret
+		}
+		if err := found.add(cmp.Or(full.PublicKey, full.Secret.Reveal())); err != nil {
+			fault = err
+		}
+		for _, o := range full.OldSecrets {
+			old.add(o.Secret.Reveal())
+		}
+	}
+	found.texts, found.keys = append(found.texts, old.texts...), append(found.keys, old.keys...)
+	if len(found.texts) == 0 {
+		return found, fault
+	}
+	n := min(len(found.texts), webhook.MaxKeys)
+	return secrets{found.texts[:n], found.keys[:n]}, nil
+}
+
+// ownSecrets returns what verifies the webhooks of a destination that is this
+// receiver's own. Who may not see the secret of one that was there may yet make a new one.
+func ownSecrets(ctx context.Context, c *client.Client, d *client.Destination) (secrets, error) {
+	var err error
+	if d.Secret == "" && d.PublicKey == "" {
+		id := d.ID
+		if d, err = c.RevealDestination(ctx, id); hark.KindOf(err) == hark.Forbidden {
+			d, err = c.RotateSecret(ctx, id, 0)
+		}
+		if err != nil {
 			return secrets{}, err
 		}
-		for _, old := range append([]client.OldSecret{{Secret: full.Secret}}, full.OldSecrets...) {
-			if old.Secret != "" && len(texts) < webhook.MaxKeys {
-				texts = append(texts, old.Secret.Reveal())
-			}
-		}
 	}
-	if len(texts) == 0 {
-		return secrets{}, errors.New("it has no webhook that sends here")
+	var own secrets
+	err = own.add(cmp.Or(d.PublicKey, d.Secret.Reveal()))
+	for _, o := range d.OldSecrets {
+		own.add(o.Secret.Reveal())
 	}
-	return parseSecrets(texts)
+	return own, err
 }
 
 // sendsTo reports whether a destination's URL is this address. On one machine the port

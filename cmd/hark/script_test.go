@@ -26,16 +26,17 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
-			addr, hook := freeAddr(t), freeAddr(t)
+			addr, hook, private := freeAddr(t), freeAddr(t), webhook.GeneratePrivateKey()
 			for name, value := range map[string]string{"HARK_ADDR": addr, "HARK_URL": "http://" + addr, "HARK_DATA": e.WorkDir + "/data",
 				"HARK_DISK_FLOOR": "-1", "HARK_LOG_LEVEL": "warn", "HOOK_ADDR": hook, "HOOK_URL": "http://" + hook,
-				"SECRET": "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="} {
+				"SECRET":  "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+				"PRIVATE": private.Reveal(), "PUBLIC": private.Public().String()} {
 				e.Setenv(name, value)
 			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready, "listening": listening, "status": status, "capture": capture, "eventually": eventually, "sign": sign, "post": post,
+			"ready": ready, "listening": listening, "status": status, "capture": capture, "eventually": eventually, "sign": sign, "signv1a": signPublic, "post": post,
 		}})
 }
 
@@ -140,17 +141,27 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 // sign writes a signed request of a body into a file, as of some time ago:
 // sign dump.txt body.json 0s. The body is signed as it is.
 func sign(ts *testscript.TestScript, _ bool, args []string) {
-	h, body := signed(ts, args[1], args[2])
-	dump := fmt.Sprintf("POST /hook HTTP/1.1\r\nHost: example.com\r\nwebhook-id: %s\r\nwebhook-timestamp: %s\r\nwebhook-signature: %s\r\n\r\n%s",
-		h.Get(webhook.HeaderID), h.Get(webhook.HeaderTimestamp), h.Get(webhook.HeaderSignature), body)
+	h, body := signed(ts, "SECRET", args[1], args[2])
 	ts.Setenv("SIGNED_AT", h.Get(webhook.HeaderTimestamp))
 	ts.Setenv("SIGNATURE", h.Get(webhook.HeaderSignature))
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(dump), 0o600))
+	writeDump(ts, args[0], h, body)
 }
 
-func signed(ts *testscript.TestScript, file, age string) (http.Header, string) {
+// signPublic is sign with a key pair, now: signv1a dump.txt body.json.
+func signPublic(ts *testscript.TestScript, _ bool, args []string) {
+	h, body := signed(ts, "PRIVATE", args[1], "0s")
+	writeDump(ts, args[0], h, body)
+}
+
+func writeDump(ts *testscript.TestScript, file string, h http.Header, body string) {
+	dump := fmt.Sprintf("POST /hook HTTP/1.1\r\nHost: example.com\r\nwebhook-id: %s\r\nwebhook-timestamp: %s\r\nwebhook-signature: %s\r\n\r\n%s",
+		h.Get(webhook.HeaderID), h.Get(webhook.HeaderTimestamp), h.Get(webhook.HeaderSignature), body)
+	ts.Check(os.WriteFile(ts.MkAbs(file), []byte(dump), 0o600))
+}
+
+func signed(ts *testscript.TestScript, key, file, age string) (http.Header, string) {
 	body := ts.ReadFile(file)
-	secret, err := webhook.ParseSecret(ts.Getenv("SECRET"))
+	secret, err := webhook.ParseSigningKey(ts.Getenv(key))
 	ts.Check(err)
 	signer, err := webhook.NewSigner(secret)
 	ts.Check(err)
@@ -163,7 +174,7 @@ func signed(ts *testscript.TestScript, file, age string) (http.Header, string) {
 
 // post sends a signed body to a URL and wants a status: post $HOOK_URL body.json 0s 200.
 func post(ts *testscript.TestScript, _ bool, args []string) {
-	h, body := signed(ts, args[1], args[2])
+	h, body := signed(ts, "SECRET", args[1], args[2])
 	r, err := http.NewRequest("POST", args[0], strings.NewReader(body))
 	ts.Check(err)
 	r.Header = h

@@ -17,7 +17,8 @@ type serveCmd struct {
 }
 
 func (*serveCmd) Help() string {
-	return `The first start makes an admin key and prints it once.
+	return `The first start makes an admin key and prints it once. If it is lost, stop the
+server and start it once with --new-admin-key.
 
 Examples:
   hark serve --addr :8080 --data /var/lib/hark
@@ -33,8 +34,12 @@ func (s *serveCmd) Run(a *app) error {
 		return err
 	}
 	if key := srv.FirstKey(); key != "" {
+		what, then := "The first admin key", "other keys are made with it: HARK_KEY=… hark key create --scope publish"
+		if s.Server.NewAdminKey {
+			what, then = "A new admin key", "the one that is lost can be revoked with it: HARK_KEY=… hark key list"
+		}
 		err := a.answer(map[string]string{"key": key, "url": srv.URL()}, func() {
-			a.printf("The first admin key, shown this once:\n\n  %s\n\nKeep it now; other keys are made with it: HARK_KEY=… hark key create --scope publish\n\n", a.paint(warn, key))
+			a.printf("%s, shown this once:\n\n  %s\n\nKeep it now; %s\n\n", what, a.paint(warn, key), then)
 		})
 		if err != nil {
 			srv.Close()
@@ -60,6 +65,9 @@ Example:
 func (d *devCmd) Run(a *app) error {
 	if err := loadConfig(a, d.Config, &d.Server); err != nil {
 		return err
+	}
+	if d.Server.NewAdminKey {
+		return wrongUse("hark serve --new-admin-key", "hark dev needs no key")
 	}
 	d.Server.Dev = true
 	srv, err := startServer(d.Server)
@@ -115,14 +123,10 @@ func runServer(a *app, srv *server.Server) error {
 
 // commandWord is how this program was started, so that what we print can be copied.
 func commandWord() string {
-	path, err := os.Executable()
-	switch {
-	case err == nil && strings.Contains(path, "go-build"):
+	if path, err := os.Executable(); err == nil && strings.Contains(path, "go-build") {
 		return "go run ./cmd/hark"
-	case !strings.Contains(os.Args[0], string(os.PathSeparator)):
-		return os.Args[0]
 	}
-	return path
+	return os.Args[0]
 }
 
 // serverFlag is how to name a server in a line to be copied.
@@ -142,17 +146,16 @@ type next struct {
 func whatNext(url string) next {
 	word, where := commandWord(), serverFlag(url)
 	return next{URL: url, Lines: []string{
-		fmt.Sprintf("%s receive%s", word, where),
-		fmt.Sprintf("%s destination add http://%s --topic 'orders.*'%s", word, defaultReceiver, where),
-		fmt.Sprintf(`%s publish orders.paid --data '{"total": 42}'%s`, word, where),
+		fmt.Sprintf("%s receive --add --topic 'orders.*'%s", word, where),
+		fmt.Sprintf(`%s publish orders.paid --data '{"order":1042}'%s`, word, where),
 	}}
 }
 
 func (a *app) showNext(n next) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nHark is listening on %s, for this machine only, without keys.\n\n", a.paint(bold, n.URL))
-	for i, what := range []string{"In a second terminal, receive webhooks and see them verified:",
-		"In a third, send orders there:", "And publish an event:"} {
+	for i, what := range []string{"In a second terminal, a receiver that makes itself a destination, verifies what arrives and shows it:",
+		"In a third, publish an event:"} {
 		fmt.Fprintf(&b, "%s\n\n  %s\n\n", a.paint(faint, what), n.Lines[i])
 	}
 	io.WriteString(a.stdout, b.String())

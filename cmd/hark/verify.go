@@ -16,7 +16,7 @@ import (
 )
 
 type verifyCmd struct {
-	Secret []string `help:"The secret (whsec_…) or public key (whpk_…); may be repeated." placeholder:"whsec_…" env:"HARK_SECRET"`
+	Secret []string `help:"The secret (whsec_…), or the public or private key (whpk_…, whsk_…); may be repeated." placeholder:"whsec_…" env:"HARK_SECRET"`
 
 	Request   string `help:"A whole request from this file: lines of headers, an empty line, the body; - for the standard input." placeholder:"FILE"`
 	ID        string `name:"id" help:"The header webhook-id." placeholder:"TEXT"`
@@ -42,7 +42,7 @@ func (v *verifyCmd) Run(a *app) error {
 		return err
 	}
 	if len(v.Secret) == 0 {
-		return wrongUse("--secret or HARK_SECRET", "give the secret that the destination was added with")
+		return wrongUse("--secret or HARK_SECRET", "give the secret or public key that hark destination add showed")
 	}
 	if v.Tolerance <= 0 {
 		return wrongUse("--tolerance 5m", "--tolerance must be more than nothing")
@@ -71,7 +71,7 @@ func (a *app) showVerdict(v verdict) {
 	if v.Try != "" {
 		a.printf("  try: %s\n", v.Try)
 	}
-	a.facts("  id", clean(v.ID), "  signed", stamp(v.Timestamp), "  body", plainf("%d bytes", v.BodyBytes))
+	a.facts("  id", clean(v.ID), "  signed", stamp(v.Timestamp), "  body", plain(count(v.BodyBytes, "byte")))
 }
 
 // read gets headers and body, from a dump or from flags.
