@@ -88,11 +88,11 @@ func (d *deliveriesList) Run(a *app) error {
 			a.note("no deliveries")
 			return
 		}
-		rows := [][]cell{header("ID", "TOPIC", "STATE", "ATTEMPTS", "LAST", "WHEN", "NEXT")}
+		rows := [][]cell{header("ID", "DESTINATION", "TOPIC", "STATE", "ATTEMPTS", "LAST", "WHEN", "NEXT")}
 		for _, one := range list.Deliveries {
-			row := []cell{plain(one.ID), plain(one.Topic), stateCell(one.State.String()), plain(one.Attempts), plain(""), plain(""), plain(ago(one.Next))}
+			row := []cell{plain(one.ID), plain(one.Destination), plain(one.Topic), stateCell(one.State.String()), plain(one.Attempts), plain(""), plain(""), plain(ago(one.Next))}
 			if one.Last != nil {
-				row[4], row[5] = outcomeCell(one.Last), plain(ago(one.Last.Started))
+				row[5], row[6] = outcomeCell(one.Last), plain(ago(one.Last.Started))
 			}
 			rows = append(rows, row)
 		}

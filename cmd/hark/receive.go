@@ -8,11 +8,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/client"
+	"github.com/harkhq/hark/webhook"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 
 type receiveCmd struct {
 	Addr   string        `help:"Address to listen on (127.0.0.1:9000)." default:"127.0.0.1:9000" placeholder:"HOST:PORT"`
-	Secret []string      `help:"Verify with this secret; may be repeated (asks the server)." placeholder:"whsec_…" env:"HARK_SECRET"`
+	Secret []string      `help:"Verify with this secret or public key; may be repeated (asks the server)." placeholder:"whsec_…" env:"HARK_SECRET"`
 	Status int           `help:"Answer with this status (200, or 401 to what is not verified)." placeholder:"N"`
 	Fail   int           `help:"Answer the first N requests with 503, to see retries." placeholder:"N"`
 	Delay  time.Duration `help:"Wait so long before answering." placeholder:"DURATION"`
@@ -74,6 +76,11 @@ func (r *receiveCmd) Run(a *app) error {
 	keys, err := parseSecrets(r.Secret)
 	if err != nil {
 		return err
+	}
+	if r.Add && len(r.Secret) > 0 {
+		if _, err := webhook.ParseSigningKey(r.Secret[0]); err != nil {
+			return wrongUse("leave --secret out, and one is made", "with --add, the first --secret signs: %s", strings.TrimPrefix(err.Error(), "webhook: "))
+		}
 	}
 	listener, err := net.Listen("tcp", r.Addr)
 	if err != nil {

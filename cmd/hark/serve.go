@@ -89,6 +89,10 @@ func startServer(cfg server.Config) (*server.Server, error) {
 	}
 	f := &failure{msg: faults(err), code: exitFailure, err: err, try: "hark doctor"}
 	switch text := err.Error(); {
+	case strings.Contains(text, "loopback only"):
+		f.code, f.try = exitUsage, "--addr 127.0.0.1:8081, or hark serve"
+	case strings.Contains(text, "in use by another"):
+		f.try = "stop the other one first, or another folder: --data other"
 	case strings.HasPrefix(text, "--"): // the configuration's own words
 		f.code, f.try = exitUsage, "hark serve --help"
 	case strings.Contains(text, "cannot listen"):
