@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -22,23 +23,27 @@ import (
 func TestNewcomer(t *testing.T) {
 	t.Parallel()
 	for _, addr := range []string{"127.0.0.1:8080", "127.0.0.1:9000"} {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			t.Fatalf("the README's commands need %s: %v", addr, err)
-		}
-		l.Close()
+		eventually(t, 2*time.Minute, func() string {
+			l, err := net.Listen("tcp", addr)
+			if err != nil {
+				return fmt.Sprintf("the README's commands need %s: %v", addr, err)
+			}
+			l.Close()
+			return ""
+		})
 	}
 	blocks := readmeBlocks(t)
-	server := terminal(t, blocks["server"])
+	c := clone{data: filepath.Join(t.TempDir(), "data")}
+	server := c.terminal(t, blocks["server"])
 	server.expect(t, "listening", 3*time.Minute) // a cold build cache is not hark's time
 	listening := time.Now()
 	if out := server.output(); !strings.Contains(out, "publish") {
 		t.Errorf("hark dev does not print what to type next:\n%s", out)
 	}
-	receiver := terminal(t, blocks["receiver"])
+	receiver := c.terminal(t, blocks["receiver"])
 	receiver.expect(t, "receiving", 2*time.Minute)
 	for line := range strings.Lines(blocks["publish"]) {
-		cmd := shell(t, line)
+		cmd := c.shell(t, line)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("$ %s%v\n%s", line, err, out)
 		}
@@ -79,9 +84,12 @@ type session struct {
 	text strings.Builder
 }
 
-// shell makes a command line as a newcomer types it, at the top of the clone.
-// Only the data folder is another, so that the clone stays clean.
-func shell(t *testing.T, line string) *exec.Cmd {
+// clone is where a newcomer types: the top of this tree. Only the data folder is
+// another, so that the tree stays clean.
+type clone struct{ data string }
+
+// shell makes a command line as a newcomer types it.
+func (c clone) shell(t *testing.T, line string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), "bash", "-e", "-c", line)
 	cmd.Dir = ".."
 	for _, v := range os.Environ() {
@@ -89,22 +97,14 @@ func shell(t *testing.T, line string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "HARK_DATA="+filepath.Join(newcomerData(t), "data"))
+	cmd.Env = append(cmd.Env, "HARK_DATA="+c.data)
 	return cmd
 }
 
-var newcomerData = func() func(*testing.T) string {
-	var once sync.Once
-	var dir string
-	return func(t *testing.T) string {
-		once.Do(func() { dir = t.TempDir() })
-		return dir
-	}
-}()
-
-func terminal(t *testing.T, line string) *session {
+// terminal starts a command that goes on, and ends with the test.
+func (c clone) terminal(t *testing.T, line string) *session {
 	t.Helper()
-	cmd := shell(t, line)
+	cmd := c.shell(t, line)
 	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

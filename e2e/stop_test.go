@@ -119,50 +119,20 @@ func TestBackup(t *testing.T) {
 		before[w.publish("backup.before", i)] = true
 	}
 	w.wait("/backup", 300)
-	after := make(chan string, 1<<16)
-	halt := make(chan struct{})
-	var meanwhile sync.WaitGroup
-	meanwhile.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-halt:
-				return
-			default:
-				after <- w.publish("backup.meanwhile", i)
-			}
+	file := filepath.Join(t.TempDir(), "backup.tar")
+	meanwhile := w.publishWhile("backup.meanwhile", func() {
+		if out, err := w.server.Run(w.ctx, "backup", file); err != nil {
+			t.Fatalf("%v\n%s", err, out)
 		}
 	})
-	file := filepath.Join(t.TempDir(), "backup.tar")
-	if out, err := w.server.Run(w.ctx, "backup", file); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	close(halt)
-	meanwhile.Wait()
-	close(after)
-	used := map[string]bool{}
-	for id := range after {
-		used[id] = true
-	}
-	w.wait("/backup", 300+len(used))
+	w.wait("/backup", 300+len(meanwhile))
 	w.stop()
+	w.restore(file)
 
-	data := filepath.Join(t.TempDir(), "restored")
-	if out, err := testenv.Run(w.ctx, binary, nil, "restore", file, "--data", data); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if out, err := testenv.Run(w.ctx, binary, nil, "restore", file, "--data", data); err == nil {
-		t.Errorf("a second restore over the first is not refused: %s", out)
-	}
-	w.receiver.NextEra()
-	s, err := testenv.Start(w.ctx, binary, testenv.Setup{Data: data, Key: w.server.Key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.adopt(s)
 	restored := map[string]bool{}
 	for _, e := range w.storedEvents("backup.%3E") {
 		restored[e.ID] = true
-		if !before[e.ID] && !used[e.ID] {
+		if !before[e.ID] && !meanwhile[e.ID] {
 			t.Errorf("%s is in the backup and was never acknowledged", e.ID)
 		}
 	}
@@ -172,7 +142,7 @@ func TestBackup(t *testing.T) {
 		}
 	}
 	for i := range 50 {
-		if id := w.publish("backup.after", i); before[id] || used[id] {
+		if id := w.publish("backup.after", i); before[id] || meanwhile[id] {
 			t.Errorf("id %s is used twice", id)
 		}
 	}
@@ -192,6 +162,50 @@ func TestBackup(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// publishWhile publishes as long as do takes, and returns the ids.
+func (w *world) publishWhile(topic string, do func()) map[string]bool {
+	ids, halt := map[string]bool{}, make(chan struct{})
+	var publisher sync.WaitGroup
+	publisher.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-halt:
+				return
+			default:
+			}
+			p, err := w.api.Publish(w.ctx, testenv.Event{Topic: topic, Data: i})
+			if err != nil {
+				w.Error(err)
+				return
+			}
+			ids[p.ID] = true
+		}
+	})
+	defer publisher.Wait()
+	defer close(halt)
+	do()
+	return ids
+}
+
+// restore makes a new folder of a backup, and a server on it the world's. A
+// second restore over the first must be refused.
+func (w *world) restore(file string) {
+	w.Helper()
+	data := filepath.Join(w.TempDir(), "restored")
+	if out, err := testenv.Run(w.ctx, binary, nil, "restore", file, "--data", data); err != nil {
+		w.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := testenv.Run(w.ctx, binary, nil, "restore", file, "--data", data); err == nil {
+		w.Errorf("a second restore over the first is not refused: %s", out)
+	}
+	w.receiver.NextEra()
+	s, err := testenv.Start(w.ctx, binary, testenv.Setup{Data: data, Key: w.server.Key})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.adopt(s)
 }
 
 // TestBrokenBackup: half a backup is refused, and leaves nothing.
