@@ -146,10 +146,10 @@ func loopRole(c *control) error {
 }
 
 func (s *sender) loop(ctx context.Context, size int) {
-	body := data(size)
+	body, random := newData(size), padding()
+	spots := spotsOf(body, size)
 	for n := int64(0); ctx.Err() == nil; n++ {
-		putDigits(body[len(dataStart):len(dataStart)+timeDigits], time.Now().UnixNano())
-		putDigits(body[len(dataStart)+timeDigits+len(`,"n":"`):][:numberDigits], n)
+		spots.fill(time.Now(), n, random)
 		if err := s.send(ctx, int(n)%len(s.urls), body); err != nil {
 			time.Sleep(time.Millisecond)
 		}

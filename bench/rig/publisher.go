@@ -3,8 +3,10 @@ package rig
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -242,36 +244,73 @@ func (p *publisher) refuse(why string) {
 	}
 }
 
-// request is a request's bytes, in which only times and numbers change.
+// request is a request's bytes, of which only parts change.
 type request struct {
-	text   []byte
-	topics int
-	events []eventSpots
+	text    []byte
+	topics  int
+	events  []eventSpots
+	padding []byte
 }
 
-// eventSpots are where an event's changing digits lie.
-type eventSpots struct{ topic, time, number []byte }
+// eventSpots are where an event's changing parts lie.
+type eventSpots struct {
+	topic []byte
+	data  dataSpots
+}
+
+// dataSpots are the same of an event's data.
+type dataSpots struct{ time, number, pad []byte }
 
 const (
 	topicDigits  = 5
 	timeDigits   = 19
 	numberDigits = 12
-	dataHead     = `{"t":0000000000000000000,"n":"000000000000","pad":"`
+	timeMark     = `{"t":`
+	numberMark   = `,"n":"`
+	padMark      = `","pad":"`
+	dataEnd      = `"}`
+	// dataSize is the least that data can have.
+	dataSize = len(timeMark) + timeDigits + len(numberMark) + numberDigits + len(padMark) + len(dataEnd)
 )
 
-// data returns an event's data of size bytes, and pads it with letters that do
-// not compress to nothing.
-func data(size int) []byte {
-	out := []byte(dataHead)
-	for i := len(out); i < size-2; i++ {
-		out = append(out, "abcdefghijklmnopqrstuvwxyz0123456789"[i*i%36])
+// newData returns data of size bytes.
+func newData(size int) []byte {
+	pad := max(size-dataSize, 0)
+	return fmt.Appendf(nil, "%s%0*d%s%0*d%s%s%s", timeMark, timeDigits, 0, numberMark, numberDigits, 0, padMark,
+		strings.Repeat("x", pad), dataEnd)
+}
+
+// spotsOf finds what changes in the data that starts text and has size bytes.
+func spotsOf(text []byte, size int) dataSpots {
+	time := len(timeMark)
+	number := time + timeDigits + len(numberMark)
+	pad := number + numberDigits + len(padMark)
+	return dataSpots{text[time : time+timeDigits], text[number : number+numberDigits], text[pad : max(size, dataSize)-len(dataEnd)]}
+}
+
+// padding is text that a store cannot compress to nothing; each event gets
+// another part of it.
+var padding = sync.OnceValue(func() []byte {
+	text := make([]byte, 4<<20)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range text {
+		text[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[random.IntN(64)]
 	}
-	return append(out, `"}`...)
+	return text
+})
+
+// fill writes one event's data.
+func (d *dataSpots) fill(at time.Time, n int64, padding []byte) {
+	putDigits(d.time, at.UnixNano())
+	putDigits(d.number, n)
+	if room := len(padding) - len(d.pad); room > 0 {
+		copy(d.pad, padding[uint64(n)*7919%uint64(room):])
+	}
 }
 
 func newRequest(l Load) *request {
 	var body bytes.Buffer
-	payload := data(l.Size)
+	payload := newData(l.Size)
 	if l.Batch > 1 {
 		body.WriteByte('[')
 	}
@@ -307,35 +346,27 @@ func newRequest(l Load) *request {
 }
 
 func findSpots(text []byte, l Load) *request {
-	r := &request{text: text, topics: l.Topics}
+	r := &request{text: text, topics: l.Topics, padding: padding()}
 	topicMark := []byte(`"topic":"` + l.Prefix + `.`)
 	if l.Bare {
 		topicMark = []byte("POST /")
 	}
 	rest := text
-	spot := func(mark []byte, n int) []byte {
-		i := bytes.Index(rest, mark) + len(mark)
-		out := rest[i : i+n]
-		rest = rest[i+n:]
-		return out
-	}
 	for range l.Batch {
-		r.events = append(r.events, eventSpots{
-			topic:  spot(topicMark, topicDigits),
-			time:   spot([]byte(`{"t":`), timeDigits),
-			number: spot([]byte(`"n":"`), numberDigits),
-		})
+		topic := rest[bytes.Index(rest, topicMark)+len(topicMark):]
+		data := topic[bytes.Index(topic, []byte(timeMark)):]
+		r.events = append(r.events, eventSpots{topic[:topicDigits], spotsOf(data, l.Size)})
+		rest = data[max(l.Size, dataSize):]
 	}
 	return r
 }
 
 // at returns the bytes for a request at a moment, whose events are numbered from first.
 func (r *request) at(at time.Time, first int64) []byte {
-	for i, e := range r.events {
+	for i := range r.events {
 		n := first + int64(i)
-		putDigits(e.topic, n%int64(r.topics))
-		putDigits(e.time, at.UnixNano())
-		putDigits(e.number, n)
+		putDigits(r.events[i].topic, n%int64(r.topics))
+		r.events[i].data.fill(at, n, r.padding)
 	}
 	return r.text
 }

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"encoding/json"
 	"net"
 	"os"
 	"strings"
@@ -68,8 +69,14 @@ func TestRequestChangesOnlyDigits(t *testing.T) {
 	if got := len(r.at(time.Now(), 5_000_000)); got != size {
 		t.Errorf("the size changed from %d to %d", size, got)
 	}
-	if n := len(data(512)); n != 512 {
-		t.Errorf("data has %d bytes", n)
+	for _, size := range []int{512, 1 << 20} {
+		body := newData(size)
+		spots := spotsOf(body, size)
+		spots.fill(at, 7, padding())
+		var got struct{ T, N, Pad any }
+		if err := json.Unmarshal(body, &got); err != nil || len(body) != size || strings.Contains(string(body), "xx") && size == 512 {
+			t.Errorf("data of %d: %v, %.200s", size, err, body)
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ type class struct {
 var (
 	idKey        = []byte("\r\nwebhook-id:")
 	signatureKey = []byte("\r\nwebhook-signature:")
-	dataStart    = []byte(`{"t":`)
+	dataStart    = []byte(timeMark)
 	answerOK     = []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 )
 

@@ -15,6 +15,7 @@ type figures struct {
 	calm, brisk                        rig.Figure
 	fanout, fanoutLag                  rig.Figure
 	rssStart, rssRest, rssIdle         rig.Figure
+	ready                              rig.Figure
 	others                             rig.Figure
 }
 
@@ -35,6 +36,8 @@ func newFigures(o options) *figures {
 		brisk:        rig.Figure{Name: "end to end p99 at 1000/s", Unit: "ms", Bar: rig.Bar{AtMost: 10, RatioAtMost: 2}},
 		fanout:       rig.Figure{Name: "fan-out of each event to 10", Unit: "deliveries/s", Bar: rig.Bar{AtLeast: 15000}},
 		fanoutLag:    rig.Figure{Name: "  lag at the stop", Unit: "s", Bar: lag},
+		ready: rig.Figure{Name: fmt.Sprintf("ready after kill -9 with %.1f GiB stored", float64(o.stored)/(1<<30)), Unit: "s",
+			Bar: rig.Bar{AtMost: 10}},
 		others: rig.Figure{Name: "other programs meanwhile", Unit: "cores",
 			Note: "in each measurement; figures are only good when this is near 0"},
 		rssStart: rig.Figure{Name: "memory after the start", Unit: "MB", Bar: rig.Bar{AtMost: 60}},
@@ -52,6 +55,7 @@ func (f *figures) rows(o options) []*rig.Figure {
 		"latency": {&f.calm, &f.cpuCalm, &f.brisk},
 		"fanout":  {&f.fanout, &f.fanoutLag},
 		"idle":    {&f.rssIdle},
+		"restart": {&f.ready},
 		"rest":    {&f.rssStart, &f.rssRest},
 	}
 	var rows []*rig.Figure

@@ -237,7 +237,7 @@ func (b *bench) idleDestinations(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { s.Kill() }()
+	defer s.Kill()
 	b.say("%d idle destinations", b.idle)
 	start := time.Now()
 	if err := b.addDestinations(ctx, s, "idle", b.idle, 1); err != nil {
@@ -249,6 +249,48 @@ func (b *bench) idleDestinations(ctx context.Context) error {
 	}
 	b.rssIdle.Note = fmt.Sprintf("made in %.0f s", made.Seconds())
 	return b.memory(s, &b.rssIdle)
+}
+
+// restart fills a folder, kills the server under load and starts it again.
+func (b *bench) restart(ctx context.Context) error {
+	s, err := b.start(ctx, b.runs+1)
+	if err != nil {
+		return err
+	}
+	defer func() { s.Kill() }()
+	if err := b.addDestinations(ctx, s, "stored", destinations, 1); err != nil {
+		return err
+	}
+	b.say("storing %.1f GiB", float64(b.stored)/(1<<30))
+	p, err := rig.StartPublisher(rig.Load{Counters: b.counters, Addr: s.Setup.Addr, Key: s.Key, Prefix: "heap", Topics: 1000,
+		Size: 4 << 10, Batch: batchSize, Conns: batchConns})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	for begin := time.Now(); ; {
+		metrics, err := rig.Scrape(ctx, s.API())
+		if err != nil {
+			return err
+		}
+		if metrics["hark_log_bytes_total"] >= float64(b.stored) {
+			b.ready.Note = fmt.Sprintf("stored in %.0f s", time.Since(begin).Seconds())
+			break
+		}
+		if err := rig.Sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	if err := s.Kill(); err != nil {
+		return err
+	}
+	again, err := s.Again(ctx)
+	if err != nil {
+		return err
+	}
+	s = again
+	b.ready.Ours = append(b.ready.Ours, s.Took.Seconds())
+	return nil
 }
 
 // profileServer writes a processor profile while a load is measured, if one is

@@ -3,7 +3,7 @@
 // run measures the bare programs beside Hark, in turn, with the same sink and
 // the same publisher.
 //
-//	go run ./bench/webhooks                  # about 45 minutes: medians of 5 runs of 60 s
+//	go run ./bench/webhooks                  # about 50 minutes: medians of 5 runs of 60 s
 //	go run ./bench/webhooks -short -runs 1   # about 2 minutes, a first look
 //	go run ./bench/webhooks -only single,batch -json result.json
 //
@@ -38,6 +38,7 @@ type options struct {
 	conns   int
 	window  int
 	idle    int
+	stored  int64
 	json    string
 	bin     string
 	flags   string
@@ -46,7 +47,7 @@ type options struct {
 	verbose bool
 }
 
-var parts = []string{"single", "batch", "latency", "fanout", "idle", "rest"}
+var parts = []string{"single", "batch", "latency", "fanout", "idle", "restart", "rest"}
 
 func parseOptions() options {
 	var o options
@@ -59,6 +60,7 @@ func parseOptions() options {
 	flag.IntVar(&o.conns, "conns", 64, "publisher connections with one event per request")
 	flag.IntVar(&o.window, "window", 10000, "most events acknowledged and not yet delivered; 0 for flat out")
 	flag.IntVar(&o.idle, "idle", 0, "idle destinations for the memory figure (100,000; 10,000 if short)")
+	flag.Int64Var(&o.stored, "stored", 0, "bytes stored when the server is killed and started again (10 GiB; 512 MiB if short)")
 	flag.StringVar(&o.json, "json", "", "also write the result, with every run, to this file")
 	flag.StringVar(&o.bin, "bin", "", "the hark binary (built when empty)")
 	flag.StringVar(&o.flags, "flags", "", "more flags for hark serve, apart by spaces")
@@ -81,6 +83,12 @@ func parseOptions() options {
 		o.idle = 100_000
 		if o.short {
 			o.idle = 10_000
+		}
+	}
+	if o.stored == 0 {
+		o.stored = 10 << 30
+		if o.short {
+			o.stored = 512 << 20
 		}
 	}
 	for _, part := range strings.Split(o.only, ",") {

@@ -64,6 +64,9 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 	if err == nil && o.wants("idle") {
 		err = b.idleDestinations(ctx)
 	}
+	if err == nil && o.wants("restart") {
+		err = b.restart(ctx)
+	}
 	result.Figures = b.rows(o)
 	return result, err
 }
