@@ -98,6 +98,9 @@ var _ api.Deliverer = delivery{}
 // StartAt implements api.Deliverer.
 func (v delivery) StartAt(after hark.Offset) registry.Attach { return v.Deliverer.StartAt(after) }
 
+// Wake implements api.Deliverer.
+func (v delivery) Wake(d *hark.Destination) error { return v.Deliverer.Wake(d.Tenant, d.ID) }
+
 // Status implements api.Deliverer.
 func (v delivery) Status(d *hark.Destination) (hark.DestinationStatus, error) {
 	return v.Deliverer.Status(d.Tenant, d.ID)

@@ -13,6 +13,8 @@ import (
 type Deliverer interface {
 	// StartAt returns what makes a new destination begin after a position.
 	StartAt(after hark.Offset) registry.Attach
+	// Wake has a destination probed now whose breaker is open.
+	Wake(d *hark.Destination) error
 	// Status tells what a destination is doing right now.
 	Status(d *hark.Destination) (hark.DestinationStatus, error)
 

@@ -406,9 +406,18 @@ func (a *API) PauseDestination(ctx context.Context, in *DestinationPause) (*Dest
 	return a.setState(ctx, &in.DestinationPath, hark.DestinationPaused, reason)
 }
 
-// ResumeDestination answers POST …/resume, after a pause or after Hark disabled it.
+// ResumeDestination answers POST …/resume, after a pause or after Hark disabled
+// it. One that is active and whose breaker is open is probed at once.
 func (a *API) ResumeDestination(ctx context.Context, in *DestinationPath) (*DestinationAnswer, error) {
-	return a.setState(ctx, in, hark.DestinationActive, "")
+	answer, err := a.setState(ctx, in, hark.DestinationActive, "")
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.destination(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return answer, a.Deliver.Wake(d)
 }
 
 func (a *API) setState(ctx context.Context, in *DestinationPath, state hark.DestinationState, reason string) (*DestinationAnswer, error) {

@@ -25,7 +25,8 @@ func (b *TenantBody) fill(t *registry.Tenant) {
 
 // TenantAnswer carries one tenant.
 type TenantAnswer struct {
-	Status int `json:"-"`
+	Status int    `json:"-"`
+	ETag   string `header:"ETag" doc:"The revision, for If-Match."`
 	Body   registry.Tenant
 }
 
@@ -40,7 +41,7 @@ func (a *API) CreateTenant(_ context.Context, in *TenantCreate) (*TenantAnswer, 
 	if err != nil {
 		return nil, err
 	}
-	return &TenantAnswer{Status: 201, Body: *t}, nil
+	return &TenantAnswer{Status: 201, ETag: etagOf(t.Revision), Body: *t}, nil
 }
 
 // TenantPath names one tenant.
@@ -54,13 +55,14 @@ func (a *API) GetTenant(_ context.Context, in *TenantPath) (*TenantAnswer, error
 	if err != nil {
 		return nil, err
 	}
-	return &TenantAnswer{Status: 200, Body: *t}, nil
+	return &TenantAnswer{Status: 200, ETag: etagOf(t.Revision), Body: *t}, nil
 }
 
 // TenantPut is the input of PUT /v1/tenants/{name}.
 type TenantPut struct {
 	TenantPath
-	Body TenantBody
+	IfMatch string `header:"If-Match" doc:"Only change this revision."`
+	Body    TenantBody
 }
 
 // PutTenant answers PUT /v1/tenants/{name}: it replaces the limits.
@@ -69,11 +71,15 @@ func (a *API) PutTenant(_ context.Context, in *TenantPut) (*TenantAnswer, error)
 	if err != nil {
 		return nil, err
 	}
-	now, err := a.Registry.UpdateTenant(t.ID, 0, func(t *registry.Tenant) error { in.Body.fill(t); return nil })
+	revision, err := revisionOf(in.IfMatch)
 	if err != nil {
 		return nil, err
 	}
-	return &TenantAnswer{Status: 200, Body: *now}, nil
+	now, err := a.Registry.UpdateTenant(t.ID, revision, func(t *registry.Tenant) error { in.Body.fill(t); return nil })
+	if err != nil {
+		return nil, err
+	}
+	return &TenantAnswer{Status: 200, ETag: etagOf(now.Revision), Body: *now}, nil
 }
 
 // DeleteTenant answers DELETE /v1/tenants/{name}: everything that it has goes.

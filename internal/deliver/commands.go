@@ -315,6 +315,18 @@ func (d *Deliverer) Settle(t hark.TenantID, id hark.DeliveryID, token uint64, v 
 	return d.awaitCommit()
 }
 
+// Wake has a destination probed now whose breaker is open.
+func (d *Deliverer) Wake(t hark.TenantID, id hark.DestinationID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, err := d.target(t, id); err != nil {
+		return err
+	}
+	d.core.Wake(nowMillis(), id)
+	d.flush()
+	return nil
+}
+
 // Status tells what a destination is doing.
 func (d *Deliverer) Status(t hark.TenantID, id hark.DestinationID) (hark.DestinationStatus, error) {
 	d.mu.Lock()

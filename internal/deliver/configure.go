@@ -75,6 +75,22 @@ func (c *Core) restoreRow(d *dest, r *Row) {
 	c.hold(d, x)
 }
 
+// Wake lets an open breaker probe now: the destination's owner says that it is well.
+func (c *Core) Wake(now int64, id hark.DestinationID) {
+	c.advance(now)
+	defer c.settleUp()
+	if d := c.dests[id]; d != nil && d.open && !d.gone {
+		d.interval, d.probeAt, d.notBefore = probeFirst, c.now, 0
+		if len(d.waiting.s) > 0 && !d.hasReady() { // nothing but retries in hand: the next of them is the probe
+			x := d.waiting.s[0]
+			c.unqueue(x)
+			x.next = c.now
+			c.toReady(x)
+		}
+		c.nudge(d)
+	}
+}
+
 // Configure gives a destination new settings: those that act at the attempt, and
 // whether it is active. New topics or a new filter go through Retopic.
 func (c *Core) Configure(now int64, id hark.DestinationID, set *Settings) {

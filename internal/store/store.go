@@ -79,7 +79,7 @@ func Open(o Options) (*Store, error) {
 		s.cache.Unref()
 		if isLocked(err) {
 			return nil, &hark.Error{Kind: hark.Conflict, Code: "folder-in-use",
-				Msg: "the data folder " + o.Dir + " is in use by another hark process; stop it or choose another folder with --data", Err: err}
+				Msg: "the data folder " + o.Dir + " is in use by another hark process; stop it or choose another folder with --data"}
 		}
 		return nil, fmt.Errorf("opening the data folder %s: %w", o.Dir, err)
 	}
