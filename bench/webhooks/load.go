@@ -31,6 +31,7 @@ type measured struct {
 	// debtGrowth is the compaction debt's mean over the last half of the
 	// measurement by that over the half before; none if the server tells none.
 	debtGrowth []float64
+	debtNote   string
 }
 
 // lagLimit is how long everything published may take to arrive after the stop
@@ -56,7 +57,7 @@ func (b *bench) load(ctx context.Context, s *testenv.Server, l rig.Load, steady 
 	if err != nil {
 		return measured{}, err
 	}
-	debt := &debtWatch{api: s.API(), every: steady / 12}
+	debt := &debtWatch{api: s.API()}
 	if l.Rate > 0 {
 		debt = nil // reading metrics is work too
 	}
@@ -76,7 +77,7 @@ func (b *bench) load(ctx context.Context, s *testenv.Server, l rig.Load, steady 
 	}
 	m.commit = after.Quantile(before, commitMetric, 0.99)
 	m.commitMax = after.Quantile(before, commitMetric, 1)
-	m.debtGrowth = debt.growth()
+	m.debtGrowth, m.debtNote = debt.growth(), debt.String()
 	stopped := time.Now()
 	report, err := p.Stop()
 	if err != nil {
@@ -317,52 +318,4 @@ func (b *bench) profileServer(ctx context.Context, name string, d time.Duration)
 	return done
 }
 
-// debtWatch follows the store's compaction debt by /metrics. A nil one only waits.
-type debtWatch struct {
-	api     testenv.API
-	every   time.Duration
-	samples []float64
-}
-
 const commitMetric = "hark_log_commit_seconds"
-
-// debtMetric is the bytes that compaction still has to move.
-const debtMetric = "hark_store_compaction_debt_bytes"
-
-// watch samples for a time.
-func (d *debtWatch) watch(ctx context.Context, steady time.Duration) error {
-	if d == nil {
-		return rig.Sleep(ctx, steady)
-	}
-	start := time.Now()
-	for left := steady; left > 0; left = steady - time.Since(start) {
-		if err := rig.Sleep(ctx, min(left, d.every)); err != nil {
-			return err
-		}
-		metrics, err := rig.Scrape(ctx, d.api)
-		if err != nil {
-			return err
-		}
-		if v, ok := metrics[debtMetric]; ok {
-			d.samples = append(d.samples, v)
-		}
-	}
-	return nil
-}
-
-// growth compares the last half with the one before. Debt under 16 MiB is the
-// ordinary work of a store, and counts as that much.
-func (d *debtWatch) growth() []float64 {
-	if d == nil || len(d.samples) < 2 {
-		return nil // the row fails
-	}
-	mean := func(values []float64) float64 {
-		sum := 0.0
-		for _, v := range values {
-			sum += max(v, 16*megabyte)
-		}
-		return sum / float64(len(values))
-	}
-	half := len(d.samples) / 2
-	return []float64{mean(d.samples[half:]) / mean(d.samples[:half])}
-}

@@ -155,7 +155,7 @@ func (b *bench) singles(ctx context.Context, s *testenv.Server) error {
 	b.cpuSaturated.Ours = append(b.cpuSaturated.Ours, m.cpu)
 	b.single.Ours = append(b.single.Ours, m.rate)
 	b.singleLag.Ours = append(b.singleLag.Ours, m.lag.Seconds())
-	b.debt.Ours = append(b.debt.Ours, m.debtGrowth...)
+	b.debt.Ours, b.debt.Note = append(b.debt.Ours, m.debtGrowth...), m.debtNote
 	b.single.Note = fmt.Sprintf("%s; publish p99 %.1f ms, commits p99 ≤ %.1f, max ≤ %.0f ms, held back %.0f %%",
 		boundNote, rig.Milliseconds(m.publish.Quantile(0.99)), 1000*m.commit, 1000*m.commitMax, 100*m.held)
 	b.say("one event per request, bare")
