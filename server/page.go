@@ -62,7 +62,9 @@ func (s *Server) serveDocs(w http.ResponseWriter, _ *http.Request) {
 	page := docPage{Version: s.version}
 	for _, tag := range spec.Tags {
 		routes := groups[tag.Name]
-		slices.SortFunc(routes, func(a, b docRoute) int { return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Method, b.Method)) })
+		slices.SortFunc(routes, func(a, b docRoute) int {
+			return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Method, b.Method))
+		})
 		page.Groups = append(page.Groups, docGroup{Name: tag.Name, Doc: tag.Description, Routes: routes})
 	}
 	if err := docsTemplate.Execute(w, page); err != nil {
