@@ -42,10 +42,14 @@ bench-isolation: ## what bad destinations and tenants do to good ones
 	$(GO) run ./bench/isolation
 
 ROUNDS ?= 500
-RUNS ?= 20000
+RUNS ?= 100000
+SOAK ?= 30m
 .PHONY: soak
-soak: ## long runs: ROUNDS of kill -9, RUNS of the simulation
-	HARK_SOAK_ROUNDS=$(ROUNDS) HARK_SOAK_RUNS=$(RUNS) $(GO) test -count=1 -timeout 24h -run 'Crash|Simulation|PowerCut|Model' ./e2e/... ./internal/...
+soak: ## long runs: ROUNDS of kill -9, RUNS of the simulation, SOAK of each model check and of power cuts
+	HARK_SOAK_ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 24h -run Crash ./e2e
+	$(GO) test -count=1 -timeout 24h -run Simulation ./internal/deliver -deliver.runs=$(RUNS)
+	$(GO) test -count=1 -timeout 24h ./internal/eventlog -eventlog.soak=$(SOAK)
+	$(GO) test -count=1 -timeout 24h ./internal/store -store.soak=$(SOAK)
 
 FUZZTIME ?= 30s
 .PHONY: fuzz
