@@ -180,6 +180,11 @@ func (c *crash) drain() {
 
 // explain shows what the server thinks of what is missing.
 func (c *crash) explain(missing []undelivered) {
+	count := map[string]int{}
+	for _, m := range missing {
+		count[m.path]++
+	}
+	c.Logf("missing by receiver: %v; from %s to %s", count, missing[0].id, missing[len(missing)-1].id)
 	for i, m := range missing {
 		if i == 5 {
 			break
