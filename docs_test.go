@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/destination"
+	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/server"
 )
 
@@ -327,11 +328,11 @@ func TestDocsKinds(t *testing.T) {
 			name = "docs/" + k.Name + ".md"
 		}
 		page := read(t, name)
-		var check func(prefix string, fields []destination.Field)
-		check = func(prefix string, fields []destination.Field) {
+		var check func(prefix string, fields []setting.Field)
+		check = func(prefix string, fields []setting.Field) {
 			for i := range fields {
 				f := &fields[i]
-				if f.Type == destination.Object {
+				if f.Type == setting.Object {
 					check(prefix+f.Key+".", f.Fields)
 					continue
 				}

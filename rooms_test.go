@@ -25,8 +25,9 @@ var rooms = map[string]string{
 	"internal/registry":    ". internal/store",
 	"internal/auth":        ". internal/registry",
 	"internal/egress":      "", // the only room that dials out
+	"internal/setting":     ".",
 	"internal/deliver":     ". internal/store internal/eventlog internal/registry",
-	"internal/destination": ". webhook internal/egress internal/registry",
+	"internal/destination": ". webhook internal/egress internal/setting",
 	"internal/api":         ". internal/store internal/eventlog internal/registry",
 	"server":               "*",
 	"server/servertest":    "*",

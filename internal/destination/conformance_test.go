@@ -16,6 +16,7 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/egress"
+	"github.com/harkhq/hark/internal/setting"
 )
 
 // TestConformance is what every kind must keep.
@@ -90,19 +91,19 @@ func verifyRow(t *testing.T, k *Kind) {
 	if k.Name == "" || k.Title == "" || k.Help == "" || k.Mode != Push && k.Mode != Pull || (k.Mode == Push) != (k.open != nil) {
 		t.Errorf("incomplete: %+v", k)
 	}
-	var verify func(fields []Field)
-	verify = func(fields []Field) {
+	var verify func(fields []setting.Field)
+	verify = func(fields []setting.Field) {
 		seen := map[string]bool{}
 		for _, f := range fields {
 			if f.Key == "" || f.Title == "" || f.Help == "" || seen[f.Key] || f.Key != strings.ToLower(f.Key) ||
-				f.Required && f.Default != "" || f.Secret && f.Default != "" || (f.Type == Object) != (len(f.Fields) > 0) {
+				f.Required && f.Default != "" || f.Secret && f.Default != "" || (f.Type == setting.Object) != (len(f.Fields) > 0) {
 				t.Errorf("field %+v", f)
 			}
 			seen[f.Key] = true
 			if f.Default != "" {
-				c := &checker{}
-				if f.parse(c, f.Key, f.defaultJSON()); len(c.faults) > 0 {
-					t.Errorf("the default of %s: %v", f.Key, c.faults)
+				c := &setting.Check{}
+				if f.Parse(c, f.Key, f.DefaultJSON()); len(c.Faults) > 0 {
+					t.Errorf("the default of %s: %v", f.Key, c.Faults)
 				}
 			}
 			verify(f.Fields)
@@ -159,7 +160,7 @@ func verifyHostile(t *testing.T, k *Kind, fx fixture) {
 					t.Errorf("%s = %.40s: a fault of %s", f.Key, value, fault.Field)
 				}
 			}
-			if f.Type != Int && f.Type != Bool && f.Type != Map && err == nil {
+			if f.Type != setting.Int && f.Type != setting.Bool && f.Type != setting.Map && err == nil {
 				t.Errorf("%s = %.40s passes", f.Key, value)
 			}
 			if err != nil && (strings.Contains(err.Error(), "SxSx") || len(err.Error()) > 2000) {
@@ -183,7 +184,7 @@ func verifyRedaction(t *testing.T, k *Kind, fx fixture) {
 				t.Errorf("%s shows %s", shown, secret)
 			}
 		}
-		if i == 0 && len(fx.secrets) > 0 && !strings.Contains(string(shown), Redacted) {
+		if i == 0 && len(fx.secrets) > 0 && !strings.Contains(string(shown), setting.Redacted) {
 			t.Error(string(shown))
 		}
 		// What was shown may be sent back.
@@ -191,8 +192,8 @@ func verifyRedaction(t *testing.T, k *Kind, fx fixture) {
 		if err := s.Prepare(old, d); err != nil {
 			t.Errorf("%s: %v", shown, err)
 		}
-		was, _ := object(old.Settings)
-		is, _ := object(d.Settings)
+		var was, is map[string]any
+		_, _ = json.Unmarshal(old.Settings, &was), json.Unmarshal(d.Settings, &is)
 		if !reflect.DeepEqual(was, is) {
 			t.Errorf("came back as %s", d.Settings)
 		}

@@ -2,7 +2,7 @@
 // a webhook, handed to a worker, later to a chat room or a phone.
 //
 // A kind is one file, one row of [table] and one fixture in fixtures_test.go. Its
-// row describes the settings as [Field]s, and validation, the dashboard's form, CLI
+// row describes the settings as [setting.Field]s, and validation, the dashboard's form, CLI
 // flags, redaction, the JSON schema and the docs page follow from them. The
 // conformance suite ranges over the table, and a kind without a fixture fails.
 //
@@ -13,7 +13,7 @@
 // # Secrets
 //
 // A field that is Secret never appears in a [Result], an error or a redacted answer.
-// Redacted settings may be sent back: where they say [Redacted], the value that is
+// setting.Redacted settings may be sent back: where they say [setting.Redacted], the value that is
 // stored stays. Whatever a receiver echoes of them is taken out of the snippet.
 //
 // # Hot path

@@ -2,9 +2,11 @@ package destination
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/setting"
 )
 
 // table holds every kind, in the order of the dashboard.
@@ -27,17 +29,35 @@ type Kind struct {
 	Help  string
 	Mode  Mode
 	// Fields are its settings, in the order of the form.
-	Fields []Field
+	Fields []setting.Field
 
 	// check adds what Fields cannot say. Values hold only what Fields let pass.
-	check func(c *checker, v Values)
+	check func(c *setting.Check, v setting.Values)
 	// host names whom it dials, for the caps per host; nil for nobody.
-	host func(v Values) string
+	host func(v setting.Values) string
 	// newSecret makes a signing secret; nil for a kind that does not sign.
-	newSecret func(v Values) hark.Secret
+	newSecret func(v setting.Values) hark.Secret
 	// open makes what sends to d; nil in mode pull.
-	open func(env *environment, d *hark.Destination, v Values) (opened, error)
+	open func(env *environment, d *hark.Destination, v setting.Values) (opened, error)
 }
+
+// parse reads settings of the kind, with all faults in c.
+func (k *Kind) parse(c *setting.Check, settings json.RawMessage) setting.Values {
+	had := len(c.Faults)
+	v := setting.Parse(c, "settings", k.Fields, settings)
+	if k.check != nil && len(c.Faults) == had {
+		k.check(c, v)
+	}
+	return v
+}
+
+// Redact returns settings with every secret replaced by [setting.Redacted].
+func (k *Kind) Redact(settings json.RawMessage) json.RawMessage {
+	return setting.Redact(k.Fields, settings)
+}
+
+// Schema returns the JSON schema of the kind's settings, for OpenAPI and editors.
+func (k *Kind) Schema() json.RawMessage { return setting.Schema(k.Fields) }
 
 // Signs reports whether destinations of the kind have signing secrets.
 func (k *Kind) Signs() bool { return k.newSecret != nil }
@@ -58,41 +78,4 @@ func Find(name string) *Kind {
 		}
 	}
 	return nil
-}
-
-// Type is the type of a setting.
-type Type string
-
-// The types.
-const (
-	Text     Type = "text"
-	URL      Type = "url"
-	Int      Type = "int"
-	Bool     Type = "bool"
-	Duration Type = "duration" // "30s", "2h"
-	Map      Type = "map"      // names and texts
-	Object   Type = "object"   // see Field.Fields
-)
-
-// Field describes one setting.
-type Field struct {
-	Key      string
-	Type     Type
-	Title    string
-	Help     string
-	Required bool
-	// Secret values are write-only; of a Map, the values.
-	Secret bool
-	// Default applies when the setting is absent; it is written as in a CLI flag.
-	Default string
-	// Enum holds all allowed texts, if it is not empty.
-	Enum []string
-	// Example is shown as a placeholder.
-	Example string
-	// Min and Max bound an Int, or a Duration in seconds; both 0 for no bounds.
-	Min, Max int64
-	// MaxBytes bounds a text, and each text of a Map; 0 for 4096.
-	MaxBytes int
-	// Fields are those of an Object.
-	Fields []Field
 }

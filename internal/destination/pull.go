@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/setting"
 )
 
 // pullKind hands events to workers that come for them. Package deliver keeps leases;
@@ -11,8 +12,8 @@ import (
 var pullKind = Kind{
 	Name: "pull", Title: "Pull queue", Mode: Pull,
 	Help: "A message queue: workers fetch events under a lease and acknowledge them.",
-	Fields: []Field{
-		{Key: "lease", Type: Duration, Title: "Lease", Default: "30s", Min: 1, Max: int64(hark.MaxLease / time.Second),
+	Fields: []setting.Field{
+		{Key: "lease", Type: setting.Duration, Title: "Lease", Default: "30s", Min: 1, Max: int64(hark.MaxLease / time.Second),
 			Help: "How long a worker has an event before another may get it, unless the worker asks for another time."},
 	},
 }
@@ -20,7 +21,7 @@ var pullKind = Kind{
 // Lease returns the default lease of a pull destination.
 func Lease(d *hark.Destination) time.Duration {
 	if d.Kind == pullKind.Name {
-		if lease := pullKind.parse(&checker{}, d.Settings).duration("lease"); lease > 0 {
+		if lease := pullKind.parse(&setting.Check{}, d.Settings).Duration("lease"); lease > 0 {
 			return lease
 		}
 	}

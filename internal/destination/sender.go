@@ -14,6 +14,7 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/egress"
+	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/webhook"
 )
 
@@ -110,27 +111,23 @@ func (s *Sender) Prepare(old, d *hark.Destination) error {
 		return hark.Invalidf("kind", "must be one of "+strings.Join(names, ", "))
 	}
 	if old != nil && old.Kind == d.Kind {
-		was, err1 := object(old.Settings)
-		given, err2 := object(d.Settings)
-		if err1 == nil && err2 == nil && restore(k.Fields, was, given) {
-			d.Settings = encode(given)
-		}
+		d.Settings = setting.Restore(k.Fields, old.Settings, d.Settings)
 	}
-	c := &checker{env: &s.env}
+	c := &setting.Check{CheckURL: s.env.checkURL}
 	k.parse(c, d.Settings)
 	k.checkSecrets(c, d)
-	return errors.Join(c.faults...)
+	return errors.Join(c.Faults...)
 }
 
-func (k *Kind) checkSecrets(c *checker, d *hark.Destination) {
+func (k *Kind) checkSecrets(c *setting.Check, d *hark.Destination) {
 	if len(d.Secrets) > 0 && !k.Signs() {
-		c.fault("secret", "kind "+k.Name+" does not sign: leave it out")
+		c.Fault("secret", "kind "+k.Name+" does not sign: leave it out")
 		return
 	}
 	for i := range d.Secrets {
 		key, err := webhook.ParseSigningKey(d.Secrets[i].Value.Reveal())
 		if err != nil {
-			c.fault("secret", strings.TrimPrefix(err.Error(), "webhook: ")+"; leave it out to get a good one")
+			c.Fault("secret", strings.TrimPrefix(err.Error(), "webhook: ")+"; leave it out to get a good one")
 			continue
 		}
 		d.Secrets[i].Value = hark.Secret(key.Reveal())
@@ -146,7 +143,7 @@ func (s *Sender) NewSecret(d *hark.Destination) hark.Secret {
 	if k == nil || !k.Signs() {
 		return ""
 	}
-	return k.newSecret(k.parse(&checker{env: &s.env}, d.Settings))
+	return k.newSecret(k.parse(&setting.Check{CheckURL: s.env.checkURL}, d.Settings))
 }
 
 // VerifyingKey returns what the receiver checks a secret's signatures with, if that is
@@ -159,7 +156,7 @@ func VerifyingKey(secret hark.Secret) string {
 	return k.Public().String()
 }
 
-// Redact returns d's settings with secrets replaced by [Redacted].
+// Redact returns d's settings with secrets replaced by [setting.Redacted].
 func Redact(d *hark.Destination) json.RawMessage {
 	if k := Find(d.Kind); k != nil {
 		return k.Redact(d.Settings)
@@ -174,7 +171,7 @@ func (s *Sender) Host(d *hark.Destination) string {
 	if k == nil || k.host == nil {
 		return ""
 	}
-	return k.host(k.parse(&checker{env: &s.env}, d.Settings))
+	return k.host(k.parse(&setting.Check{CheckURL: s.env.checkURL}, d.Settings))
 }
 
 // Send tries once to carry e to d. Ctx bounds it.
@@ -237,13 +234,13 @@ func (s *Sender) evict() {
 func (s *Sender) openNow(d *hark.Destination) (opened, error) {
 	k := Find(d.Kind)
 	if k == nil || k.open == nil {
-		return nil, errors.New("this Hark cannot send to a destination of kind " + clip(d.Kind))
+		return nil, errors.New("this Hark cannot send to a destination of kind " + setting.Clip(d.Kind))
 	}
 	// What the guard refuses at settings time may have been allowed when they were
 	// made; whether it is now is decided when we connect.
-	c := &checker{env: &environment{checkURL: url.Parse}}
+	c := &setting.Check{CheckURL: url.Parse}
 	v := k.parse(c, d.Settings)
-	if err := errors.Join(c.faults...); err != nil {
+	if err := errors.Join(c.Faults...); err != nil {
 		return nil, err
 	}
 	return k.open(&s.env, d, v)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/webhook"
 )
 
@@ -42,36 +43,36 @@ func formatNames() (names []string) {
 var webhookKind = Kind{
 	Name: "webhook", Title: "Webhook", Mode: Push,
 	Help: "Sends each event as an HTTP request, signed as Standard Webhooks says.",
-	Fields: []Field{
-		{Key: "url", Type: URL, Title: "URL", Required: true, Example: "https://example.com/webhooks",
+	Fields: []setting.Field{
+		{Key: "url", Type: setting.URL, Title: "URL", Required: true, Example: "https://example.com/webhooks",
 			Help: "Where requests go. Redirects are never followed."},
-		{Key: "method", Type: Text, Title: "Method", Default: "POST", Enum: []string{"POST", "PUT", "PATCH", "GET"},
+		{Key: "method", Type: setting.Text, Title: "Method", Default: "POST", Enum: []string{"POST", "PUT", "PATCH", "GET"},
 			Help: "GET sends no body."},
-		{Key: "format", Type: Text, Title: "Format", Default: "raw", Enum: formatNames(),
+		{Key: "format", Type: setting.Text, Title: "Format", Default: "raw", Enum: formatNames(),
 			Help: "raw sends the event's exact bytes, envelope a JSON object with its id, topic, times and attributes."},
-		{Key: "headers", Type: Map, Title: "Headers", Secret: true,
+		{Key: "headers", Type: setting.Map, Title: "Headers", Secret: true,
 			Help: "More headers of every request. Their values are shown to nobody."},
-		{Key: "basic", Type: Object, Title: "Basic authentication", Help: "User name and password for the receiver.", Fields: []Field{
-			{Key: "user", Type: Text, Title: "User", Help: "The user name, without a colon.", Required: true, MaxBytes: 255},
-			{Key: "password", Type: Text, Title: "Password", Help: "The password.", Secret: true, MaxBytes: 1024},
+		{Key: "basic", Type: setting.Object, Title: "Basic authentication", Help: "User name and password for the receiver.", Fields: []setting.Field{
+			{Key: "user", Type: setting.Text, Title: "User", Help: "The user name, without a colon.", Required: true, MaxBytes: 255},
+			{Key: "password", Type: setting.Text, Title: "Password", Help: "The password.", Secret: true, MaxBytes: 1024},
 		}},
-		{Key: "bearer", Type: Text, Title: "Bearer token", Secret: true,
+		{Key: "bearer", Type: setting.Text, Title: "Bearer token", Secret: true,
 			Help: "Sent as \"Authorization: Bearer …\"."},
-		{Key: "signature", Type: Text, Title: "Signature", Default: "v1", Enum: []string{"v1", "v1a"},
+		{Key: "signature", Type: setting.Text, Title: "Signature", Default: "v1", Enum: []string{"v1", "v1a"},
 			Help: "Which kind of secret Hark makes: v1 is HMAC-SHA256 with a shared secret, v1a is Ed25519 with a public key for the receiver."},
-		{Key: "signature_prefix", Type: Text, Title: "Signature headers", Default: "webhook", MaxBytes: 32,
+		{Key: "signature_prefix", Type: setting.Text, Title: "Signature headers", Default: "webhook", MaxBytes: 32,
 			Help: "The beginning of the names of the headers -id, -timestamp and -signature, for receivers that expect others."},
 	},
 	check: checkWebhook,
-	host: func(v Values) string {
-		u, err := url.Parse(v.text("url"))
+	host: func(v setting.Values) string {
+		u, err := url.Parse(v.Text("url"))
 		if err != nil {
 			return ""
 		}
 		return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	},
-	newSecret: func(v Values) hark.Secret {
-		if v.text("signature") == "v1a" {
+	newSecret: func(v setting.Values) hark.Secret {
+		if v.Text("signature") == "v1a" {
 			return hark.Secret(webhook.GeneratePrivateKey().Reveal())
 		}
 		return hark.Secret(webhook.GenerateSecret().Reveal())
@@ -79,33 +80,33 @@ var webhookKind = Kind{
 	open: openWebhook,
 }
 
-func checkWebhook(c *checker, v Values) {
-	if _, err := c.env.checkURL(v.text("url")); err != nil {
-		c.fault("settings.url", urlFault(err))
+func checkWebhook(c *setting.Check, v setting.Values) {
+	if _, err := c.CheckURL(v.Text("url")); err != nil {
+		c.Fault("settings.url", urlFault(err))
 	}
-	prefix := v.text("signature_prefix")
+	prefix := v.Text("signature_prefix")
 	if strings.Trim(prefix, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || strings.Trim(prefix, "-") != prefix || prefix == "" || prefix == "hark" {
-		c.fault("settings.signature_prefix", "must be made of a-z, 0-9 and hyphens inside, such as \"webhook\"; not \"hark\"")
+		c.Fault("settings.signature_prefix", "must be made of a-z, 0-9 and hyphens inside, such as \"webhook\"; not \"hark\"")
 	}
 	seen := make(map[string]bool)
-	for _, name := range slices.Sorted(maps.Keys(v.texts("headers"))) {
+	for _, name := range slices.Sorted(maps.Keys(v.Texts("headers"))) {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		if why := headerFault(canonical, prefix); why != "" {
-			c.fault("settings.headers."+clip(name), why)
+			c.Fault("settings.headers."+setting.Clip(name), why)
 		} else if seen[canonical] {
-			c.fault("settings.headers."+clip(name), "is given twice, in other letters")
+			c.Fault("settings.headers."+setting.Clip(name), "is given twice, in other letters")
 		}
 		seen[canonical] = true
 	}
-	basic, bearer := v.object("basic"), v.text("bearer")
-	if strings.Contains(basic.text("user"), ":") {
-		c.fault("settings.basic.user", "must not hold a colon")
+	basic, bearer := v.Object("basic"), v.Text("bearer")
+	if strings.Contains(basic.Text("user"), ":") {
+		c.Fault("settings.basic.user", "must not hold a colon")
 	}
 	if bearer != "" && strings.ContainsFunc(bearer, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		c.fault("settings.bearer", "must be visible ASCII without spaces")
+		c.Fault("settings.bearer", "must be visible ASCII without spaces")
 	}
 	if n := count(basic != nil, bearer != "", seen["Authorization"]); n > 1 {
-		c.fault("settings", "basic, bearer and a header Authorization exclude each other: keep one")
+		c.Fault("settings", "basic, bearer and a header Authorization exclude each other: keep one")
 	}
 }
 
@@ -180,23 +181,23 @@ type timedSigner struct {
 	until time.Time
 }
 
-func openWebhook(env *environment, d *hark.Destination, v Values) (opened, error) {
-	u, err := url.Parse(v.text("url"))
+func openWebhook(env *environment, d *hark.Destination, v setting.Values) (opened, error) {
+	u, err := url.Parse(v.Text("url"))
 	if err != nil {
 		return nil, errors.New("settings.url: this is not a valid URL")
 	}
 	u.Host = strings.ToLower(u.Host)
 	s := &webhookSender{
 		env: env,
-		request: http.Request{Method: v.text("method"), URL: u, Host: u.Host,
+		request: http.Request{Method: v.Text("method"), URL: u, Host: u.Host,
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1},
 	}
 	for _, f := range formats {
-		if f.name == v.text("format") {
+		if f.name == v.Text("format") {
 			s.body = f.body
 		}
 	}
-	prefix := textproto.CanonicalMIMEHeaderKey(v.text("signature_prefix"))
+	prefix := textproto.CanonicalMIMEHeaderKey(v.Text("signature_prefix"))
 	s.idName, s.timeName, s.signatureName = prefix+"-Id", prefix+"-Timestamp", prefix+"-Signature"
 	s.setStatic(v)
 	for _, secret := range d.Secrets {
@@ -209,7 +210,7 @@ func openWebhook(env *environment, d *hark.Destination, v Values) (opened, error
 	return s, nil
 }
 
-func (s *webhookSender) setStatic(v Values) {
+func (s *webhookSender) setStatic(v setting.Values) {
 	set := func(name, value string) { s.static = append(s.static, header{name, []string{value}}) }
 	hide := func(text string) {
 		if len(text) >= 4 { // shorter ones are in every text
@@ -217,7 +218,7 @@ func (s *webhookSender) setStatic(v Values) {
 		}
 	}
 	agent := s.env.userAgent
-	for name, value := range v.texts("headers") {
+	for name, value := range v.Texts("headers") {
 		if name = textproto.CanonicalMIMEHeaderKey(name); name == "User-Agent" {
 			agent = value
 			continue
@@ -226,15 +227,15 @@ func (s *webhookSender) setStatic(v Values) {
 		hide(value)
 	}
 	set("User-Agent", agent)
-	if token := v.text("bearer"); token != "" {
+	if token := v.Text("bearer"); token != "" {
 		set("Authorization", "Bearer "+token)
 		hide(token)
 	}
-	if basic := v.object("basic"); basic != nil {
-		pair := base64.StdEncoding.EncodeToString([]byte(basic.text("user") + ":" + basic.text("password")))
+	if basic := v.Object("basic"); basic != nil {
+		pair := base64.StdEncoding.EncodeToString([]byte(basic.Text("user") + ":" + basic.Text("password")))
 		set("Authorization", "Basic "+pair)
 		hide(pair)
-		hide(basic.text("password"))
+		hide(basic.Text("password"))
 	}
 	// The longest first, so that no part of one is left over.
 	slices.SortFunc(s.hidden, func(a, b []byte) int { return cmp.Compare(len(b), len(a)) })
@@ -267,7 +268,7 @@ func (s *webhookSender) send(ctx context.Context, e *hark.Event, m Meta) Result 
 	r := answered(&res, m.Time)
 	for _, secret := range s.hidden {
 		if bytes.Contains(r.Snippet, secret) {
-			r.Snippet = bytes.ReplaceAll(r.Snippet, secret, []byte(Redacted))
+			r.Snippet = bytes.ReplaceAll(r.Snippet, secret, []byte(setting.Redacted))
 			r.Snippet = r.Snippet[:min(len(r.Snippet), hark.SnippetBytes)]
 		}
 	}

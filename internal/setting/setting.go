@@ -1,4 +1,4 @@
-package destination
+package setting
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,37 +28,45 @@ const (
 // map[string]string or Values, with defaults in place.
 type Values map[string]any
 
-func (v Values) text(key string) string            { s, _ := v[key].(string); return s }
-func (v Values) duration(key string) time.Duration { d, _ := v[key].(time.Duration); return d }
-func (v Values) texts(key string) map[string]string {
+// Text returns a text, "" for none.
+func (v Values) Text(key string) string { s, _ := v[key].(string); return s }
+
+// Duration returns a duration, 0 for none.
+func (v Values) Duration(key string) time.Duration { d, _ := v[key].(time.Duration); return d }
+
+// Text returns a text, "" for none.
+// Int returns a number, 0 for none.
+func (v Values) Int(key string) int64 { n, _ := v[key].(int64); return n }
+
+// Bool returns a truth value, false for none.
+func (v Values) Bool(key string) bool { b, _ := v[key].(bool); return b }
+
+// Texts returns a map of texts.
+func (v Values) Texts(key string) map[string]string {
 	m, _ := v[key].(map[string]string)
 	return m
 }
-func (v Values) object(key string) Values { o, _ := v[key].(Values); return o }
 
-// checker collects faults.
-type checker struct {
-	env    *environment
-	faults []error
+// Object returns an object, nil for none.
+func (v Values) Object(key string) Values { o, _ := v[key].(Values); return o }
+
+// Check collects faults.
+type Check struct {
+	// CheckURL parses a URL and refuses what could never be reached.
+	CheckURL func(raw string) (*url.URL, error)
+	Faults   []error
 }
 
-func (c *checker) fault(field, msg string) { c.faults = append(c.faults, hark.Invalidf(field, msg)) }
+// Fault adds one: field as the user wrote it, msg says what would be right.
+func (c *Check) Fault(field, msg string) { c.Faults = append(c.Faults, hark.Invalidf(field, msg)) }
 
-// parse reads a kind's settings, with all faults in c.
-func (k *Kind) parse(c *checker, settings json.RawMessage) Values {
-	had := len(c.faults)
-	v := parseObject(c, "settings", k.Fields, settings)
-	if k.check != nil && len(c.faults) == had {
-		k.check(c, v)
-	}
-	return v
-}
-
-func parseObject(c *checker, at string, fields []Field, raw json.RawMessage) Values {
+// Parse reads an object of settings that stands at a field, such as "settings", with
+// all faults in c.
+func Parse(c *Check, at string, fields []Field, raw json.RawMessage) Values {
 	var given map[string]json.RawMessage
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &given); err != nil {
-			c.fault(at, "must be a JSON object")
+			c.Fault(at, "must be a JSON object")
 			return nil
 		}
 	}
@@ -68,17 +77,17 @@ func parseObject(c *checker, at string, fields []Field, raw json.RawMessage) Val
 		delete(given, f.Key)
 		switch name := at + "." + f.Key; {
 		case ok && string(value) != "null":
-			if parsed := f.parse(c, name, value); parsed != nil {
+			if parsed := f.Parse(c, name, value); parsed != nil {
 				v[f.Key] = parsed
 			}
 		case f.Required:
-			c.fault(name, "is needed"+example(f))
+			c.Fault(name, "is needed"+example(f))
 		case f.Default != "":
-			v[f.Key] = f.parse(c, name, f.defaultJSON())
+			v[f.Key] = f.Parse(c, name, f.DefaultJSON())
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
-		c.fault(at+"."+clip(key), "there is no such setting; there are "+keys(fields))
+		c.Fault(at+"."+Clip(key), "there is no such setting; there are "+keys(fields))
 	}
 	return v
 }
@@ -98,28 +107,29 @@ func keys(fields []Field) string {
 	return strings.Join(names, ", ")
 }
 
-func (f *Field) defaultJSON() json.RawMessage {
+// DefaultJSON returns the default as it would be written in settings.
+func (f *Field) DefaultJSON() json.RawMessage {
 	if f.Type == Int || f.Type == Bool {
 		return json.RawMessage(f.Default)
 	}
 	return json.RawMessage(strconv.Quote(f.Default))
 }
 
-// parse returns the value of one setting, or nil and a fault. It repeats no value:
+// Parse returns the value of one setting, or nil and a fault. It repeats no value:
 // it may be a secret.
-func (f *Field) parse(c *checker, name string, raw json.RawMessage) any {
+func (f *Field) Parse(c *Check, name string, raw json.RawMessage) any {
 	switch f.Type {
 	case Int:
 		var n int64
 		if json.Unmarshal(raw, &n) != nil || !f.within(n) {
-			c.fault(name, "must be a whole number"+f.bounds(""))
+			c.Fault(name, "must be a whole number"+f.bounds(""))
 			return nil
 		}
 		return n
 	case Bool:
 		var b bool
 		if json.Unmarshal(raw, &b) != nil {
-			c.fault(name, "must be true or false")
+			c.Fault(name, "must be true or false")
 			return nil
 		}
 		return b
@@ -127,7 +137,7 @@ func (f *Field) parse(c *checker, name string, raw json.RawMessage) any {
 		var d hark.Duration
 		if raw[0] != '"' || json.Unmarshal(raw, &d) != nil || d < 0 ||
 			!f.within(int64((time.Duration(d)+time.Second-1)/time.Second)) {
-			c.fault(name, "must be a duration, such as \"30s\" or \"2h\""+f.bounds(" seconds"))
+			c.Fault(name, "must be a duration, such as \"30s\" or \"2h\""+f.bounds(" seconds"))
 			return nil
 		}
 		return time.Duration(d)
@@ -135,14 +145,14 @@ func (f *Field) parse(c *checker, name string, raw json.RawMessage) any {
 		return f.parseMap(c, name, raw)
 	case Object:
 		if raw[0] != '{' {
-			c.fault(name, "must be an object with "+keys(f.Fields))
+			c.Fault(name, "must be an object with "+keys(f.Fields))
 			return nil
 		}
-		return parseObject(c, name, f.Fields, raw)
+		return Parse(c, name, f.Fields, raw)
 	}
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
-		c.fault(name, "must be text")
+		c.Fault(name, "must be text")
 		return nil
 	}
 	if f.checkText(c, name, s) {
@@ -151,15 +161,15 @@ func (f *Field) parse(c *checker, name string, raw json.RawMessage) any {
 	return nil
 }
 
-func (f *Field) parseMap(c *checker, name string, raw json.RawMessage) any {
+func (f *Field) parseMap(c *Check, name string, raw json.RawMessage) any {
 	var m map[string]string
 	if json.Unmarshal(raw, &m) != nil || len(m) > maxMapEntries {
-		c.fault(name, fmt.Sprintf("must be an object of at most %d texts", maxMapEntries))
+		c.Fault(name, fmt.Sprintf("must be an object of at most %d texts", maxMapEntries))
 		return nil
 	}
 	ok := true
 	for _, key := range slices.Sorted(maps.Keys(m)) {
-		ok = f.checkText(c, name+"."+clip(key), m[key]) && ok
+		ok = f.checkText(c, name+"."+Clip(key), m[key]) && ok
 	}
 	if !ok {
 		return nil
@@ -167,22 +177,22 @@ func (f *Field) parseMap(c *checker, name string, raw json.RawMessage) any {
 	return m
 }
 
-func (f *Field) checkText(c *checker, name, s string) bool {
+func (f *Field) checkText(c *Check, name, s string) bool {
 	limit := f.MaxBytes
 	if limit == 0 {
 		limit = defaultMaxBytes
 	}
 	switch {
 	case f.Secret && s == Redacted:
-		c.fault(name, "is redacted, and nothing is stored in its place: give the value itself")
+		c.Fault(name, "is redacted, and nothing is stored in its place: give the value itself")
 	case f.Required && s == "":
-		c.fault(name, "must not be empty"+example(f))
+		c.Fault(name, "must not be empty"+example(f))
 	case len(s) > limit:
-		c.fault(name, fmt.Sprintf("has %d bytes and the limit is %d", len(s), limit))
+		c.Fault(name, fmt.Sprintf("has %d bytes and the limit is %d", len(s), limit))
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		c.fault(name, "must not hold line breaks or other control characters")
+		c.Fault(name, "must not hold line breaks or other control characters")
 	case len(f.Enum) > 0 && !slices.Contains(f.Enum, s):
-		c.fault(name, "must be one of "+strings.Join(f.Enum, ", "))
+		c.Fault(name, "must be one of "+strings.Join(f.Enum, ", "))
 	default:
 		return true
 	}
@@ -200,7 +210,8 @@ func (f *Field) bounds(unit string) string {
 	return fmt.Sprintf(", between %d and %d%s", f.Min, f.Max, unit)
 }
 
-func clip(s string) string {
+// Clip bounds what a fault repeats of a name.
+func Clip(s string) string {
 	s = strings.ToValidUTF8(s, "?")
 	if len(s) > 64 {
 		return s[:64] + "…"
@@ -208,14 +219,14 @@ func clip(s string) string {
 	return s
 }
 
-// Redact returns settings with every secret replaced by [Redacted]. What is not
-// described by the kind's fields is left out: it may be one.
-func (k *Kind) Redact(settings json.RawMessage) json.RawMessage {
+// Redact returns settings with every secret replaced by [Redacted]. What fields do
+// not describe is left out: it may be one.
+func Redact(fields []Field, settings json.RawMessage) json.RawMessage {
 	given, err := object(settings)
 	if err != nil {
 		return json.RawMessage("{}")
 	}
-	return encode(redact(k.Fields, given))
+	return encode(redact(fields, given))
 }
 
 func redact(fields []Field, given map[string]any) map[string]any {
@@ -242,6 +253,16 @@ func redact(fields []Field, given map[string]any) map[string]any {
 		}
 	}
 	return shown
+}
+
+// Restore returns given settings with stored secrets where they say [Redacted].
+func Restore(fields []Field, old, given json.RawMessage) json.RawMessage {
+	was, err1 := object(old)
+	is, err2 := object(given)
+	if err1 == nil && err2 == nil && restore(fields, was, is) {
+		return encode(is)
+	}
+	return given
 }
 
 // restore puts stored secrets where settings say [Redacted], in place, and reports
@@ -295,8 +316,8 @@ func encode(v any) json.RawMessage {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// Schema returns the JSON schema of the kind's settings, for OpenAPI and editors.
-func (k *Kind) Schema() json.RawMessage { return encode(schema(k.Fields)) }
+// Schema returns the JSON schema of settings, for OpenAPI and editors.
+func Schema(fields []Field) json.RawMessage { return encode(schema(fields)) }
 
 func schema(fields []Field) map[string]any {
 	properties := make(map[string]any, len(fields))
@@ -338,7 +359,7 @@ func (f *Field) schema() map[string]any {
 		}
 	}
 	if f.Default != "" {
-		s["default"] = f.defaultJSON()
+		s["default"] = f.DefaultJSON()
 	}
 	if len(f.Enum) > 0 {
 		s["enum"] = f.Enum
