@@ -1,0 +1,193 @@
+package scheme
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/setting"
+)
+
+// table holds every scheme, in the order of the dashboard.
+var table = []*Scheme{&github, &none}
+
+// SecretKind says what the secrets of a scheme are.
+type SecretKind string
+
+// The kinds of secrets.
+const (
+	NoSecrets    SecretKind = "none"
+	SharedSecret SecretKind = "shared" // both sides know it
+	PublicKey    SecretKind = "public" // the provider shows it; it is no secret, and cannot sign
+)
+
+// Env is what schemes need from outside.
+type Env struct {
+	// Fetch gets a small document (a certificate, a key set), through egress, cached by
+	// the caller for a while. Nil for never: verdicts are then [Unavailable].
+	Fetch func(ctx context.Context, url string) ([]byte, error)
+}
+
+// Scheme is one way to prove who sends, as a row that describes itself.
+type Scheme struct {
+	// Name is what a source says in "scheme".
+	Name  string
+	Title string
+	Help  string
+	// Fields are its settings, in the order of the form.
+	Fields  []setting.Field
+	Secrets SecretKind
+	// SecretHelp says where the provider shows its secret, or how to choose one.
+	SecretHelp string
+	// Generate makes a new secret when the owner gives none; nil where the provider makes it.
+	Generate func() string
+	// Topic is the template of its events' topics.
+	Topic string
+	// Setup tells, line by line, what to enter at the provider; {url} and {secret} are replaced.
+	Setup []string
+
+	// check adds what Fields cannot say.
+	check func(c *setting.Check, v setting.Values)
+	// checkSecret says what is wrong with one secret, "" for nothing; nil for any text.
+	checkSecret func(secret string) string
+	// verify judges a request. It never sees an expired secret.
+	verify func(ctx context.Context, s *Source, r *Request) Verdict
+	// deliveryID is the provider's own id of the delivery, the same when it is sent
+	// again; "" for none. It is called for verified requests only.
+	deliveryID func(s *Source, r *Request) string
+	// challenge answers a handshake of the provider; nil when r is none. It is called
+	// before verify when unsigned is true of the scheme's handshakes, else after it.
+	challenge         func(s *Source, r *Request) *Answer
+	unsignedChallenge bool
+	// sign adds to r what the provider would, so that it verifies with the first secret.
+	// Nil where only the provider can.
+	sign func(s *Source, r *Request, at time.Time) error
+}
+
+// Answer is what a handshake is answered.
+type Answer struct {
+	Status int
+	Header Header
+	Body   []byte
+}
+
+// Schemes returns the table.
+func Schemes() []*Scheme { return slices.Clone(table) }
+
+// Find returns the scheme of that name, or nil.
+func Find(name string) *Scheme {
+	for _, s := range table {
+		if s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// CanSign reports whether Hark can sign as this provider does.
+func (s *Scheme) CanSign() bool { return s.sign != nil }
+
+// Redact returns settings with every secret replaced by [setting.Redacted].
+func (s *Scheme) Redact(settings json.RawMessage) json.RawMessage {
+	return setting.Redact(s.Fields, settings)
+}
+
+// Check checks scheme, settings and secrets of a source, with all faults joined, and
+// puts stored secret settings where they are redacted. Old is what d replaces; nil at creation.
+func Check(old, d *hark.Source) error {
+	s := Find(d.Scheme)
+	if s == nil {
+		names := make([]string, len(table))
+		for i, s := range table {
+			names[i] = s.Name
+		}
+		return hark.Invalidf("scheme", "must be one of "+strings.Join(names, ", "))
+	}
+	if old != nil && old.Scheme == d.Scheme {
+		d.Settings = setting.Restore(s.Fields, old.Settings, d.Settings)
+	}
+	c := &setting.Check{}
+	v := setting.Parse(c, "settings", s.Fields, d.Settings)
+	if s.check != nil && len(c.Faults) == 0 {
+		s.check(c, v)
+	}
+	if s.Secrets == NoSecrets && len(d.Secrets) > 0 {
+		c.Fault("secrets", "scheme "+s.Name+" verifies nothing: leave them out")
+	} else if s.checkSecret != nil {
+		for _, secret := range d.Secrets {
+			if why := s.checkSecret(secret.Value.Reveal()); why != "" {
+				c.Fault("secrets", why)
+			}
+		}
+	}
+	return errors.Join(c.Faults...)
+}
+
+// Source verifies for one revision of a source. It is safe for concurrent use.
+type Source struct {
+	Scheme  *Scheme
+	env     *Env
+	values  setting.Values
+	secrets []hark.SigningSecret
+}
+
+// Open makes what verifies for d.
+func Open(env *Env, d *hark.Source) (*Source, error) {
+	s := Find(d.Scheme)
+	if s == nil {
+		return nil, errors.New("this Hark knows no scheme " + setting.Clip(d.Scheme))
+	}
+	c := &setting.Check{}
+	v := setting.Parse(c, "settings", s.Fields, d.Settings)
+	if err := errors.Join(c.Faults...); err != nil {
+		return nil, err
+	}
+	return &Source{Scheme: s, env: env, values: v, secrets: d.Secrets}, nil
+}
+
+// Verify judges a request.
+func (s *Source) Verify(ctx context.Context, r *Request) Verdict {
+	if s.Scheme.Secrets != NoSecrets && len(s.live(r.Received)) == 0 {
+		return refused(NoSecret, "the source has no secret to verify with; add one: %s", s.Scheme.SecretHelp)
+	}
+	return s.Scheme.verify(ctx, s, r)
+}
+
+// Challenge answers a provider's handshake; nil when r is an event. Verified tells
+// whether r passed [Source.Verify]: call it before with false, after with true.
+func (s *Source) Challenge(r *Request, verified bool) *Answer {
+	if s.Scheme.challenge == nil || !verified && !s.Scheme.unsignedChallenge {
+		return nil
+	}
+	return s.Scheme.challenge(s, r)
+}
+
+// DeliveryID is the provider's id of a verified request, the same when it is sent again; "" for none.
+func (s *Source) DeliveryID(r *Request) string {
+	if s.Scheme.deliveryID == nil {
+		return ""
+	}
+	return s.Scheme.deliveryID(s, r)
+}
+
+// Sign makes r one that verifies with the first secret, as the provider would at that time.
+func (s *Source) Sign(r *Request, at time.Time) error {
+	if s.Scheme.sign == nil {
+		return &hark.Error{Kind: hark.Conflict, Code: "cannot-sign", Msg: "only " + s.Scheme.Title + " itself can sign its requests"}
+	}
+	if s.Scheme.Secrets != NoSecrets && len(s.secrets) == 0 {
+		return &hark.Error{Kind: hark.Conflict, Code: "cannot-sign", Msg: "there is no secret to sign with"}
+	}
+	return s.Scheme.sign(s, r, at)
+}
+
+// live returns the secrets that have not expired.
+func (s *Source) live(at time.Time) []hark.SigningSecret {
+	return slices.DeleteFunc(slices.Clone(s.secrets), func(x hark.SigningSecret) bool {
+		return !x.Expires.IsZero() && !x.Expires.After(at)
+	})
+}
