@@ -8,8 +8,7 @@
 // request also makes samples (hark trigger) and signs replays again. The conformance
 // suite ranges over the table, and a scheme without a fixture fails.
 //
-// Most schemes are a [recipe]: an HMAC over a template, as data. The others have
-// code of their own.
+// Most schemes are an HMAC over a template, as data. The others have code of their own.
 //
 // # Rules that every scheme keeps
 //
@@ -19,5 +18,5 @@
 // of a fixed set of words, and says in a sentence what the owner can do; it holds no
 // secret and no signature that would be right.
 //
-// Read in this order: request.go, verdict.go, scheme.go, recipe.go, github.go.
+// Read in this order: request.go, verdict.go, scheme.go, github.go.
 package scheme
