@@ -26,6 +26,7 @@ var rooms = map[string]string{
 	"internal/auth":        ". internal/registry",
 	"internal/egress":      "", // the only room that dials out
 	"internal/setting":     ".",
+	"internal/template":    ".",
 	"internal/scheme":      ". webhook internal/setting",
 	"internal/deliver":     ". internal/store internal/eventlog internal/registry",
 	"internal/destination": ". webhook internal/egress internal/setting",
