@@ -2,13 +2,15 @@
 // an inbound request is its own. It is pure: no I/O, no clock; what a scheme must
 // fetch (a certificate, a key set) it asks of [Env].
 //
-// A scheme is one file, one row of [table] and one fixture in fixtures_test.go. Its
+// A scheme is one file, one row of [table] and a fixture (fixtures_test.go says what
+// one is). Its
 // row describes settings and secrets, the topic that its events get, the provider's
 // delivery id, handshakes that must be answered, and how to sign: what verifies a
 // request also makes samples (hark trigger) and signs replays again. The conformance
 // suite ranges over the table, and a scheme without a fixture fails.
 //
-// Most schemes are an HMAC over a template, as data. The others have code of their own.
+// Most schemes are an HMAC over a template, as data: a [recipe]. The others have code
+// of their own.
 //
 // # Rules that every scheme keeps
 //
@@ -18,5 +20,5 @@
 // of a fixed set of words, and says in a sentence what the owner can do; it holds no
 // secret and no signature that would be right.
 //
-// Read in this order: request.go, verdict.go, scheme.go, github.go.
+// Read in this order: request.go, verdict.go, scheme.go, recipe.go, github.go.
 package scheme

@@ -1,9 +1,12 @@
 package scheme
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -54,7 +57,11 @@ type Scheme struct {
 	check func(c *setting.Check, v setting.Values)
 	// checkSecret says what is wrong with one secret, "" for nothing; nil for any text.
 	checkSecret func(secret string) string
-	// verify judges a request. It never sees an expired secret.
+	// recipe makes verify, sign and checkSecret what it says, if it is there.
+	// recipeOf is the same for a scheme whose settings are a recipe; check has seen them.
+	recipe   *recipe
+	recipeOf func(v setting.Values) *recipe
+	// verify judges a request, with the secrets of [Source.live] only.
 	verify func(ctx context.Context, s *Source, r *Request) Verdict
 	// deliveryID is the provider's own id of the delivery, the same when it is sent
 	// again; "" for none. It is called for verified requests only.
@@ -64,7 +71,7 @@ type Scheme struct {
 	challenge         func(s *Source, r *Request) *Answer
 	unsignedChallenge bool
 	// sign adds to r what the provider would, so that it verifies with the first secret.
-	// Nil where only the provider can.
+	// Nil, and no recipe, where only the provider can.
 	sign func(s *Source, r *Request, at time.Time) error
 }
 
@@ -89,7 +96,7 @@ func Find(name string) *Scheme {
 }
 
 // CanSign reports whether Hark can sign as this provider does.
-func (s *Scheme) CanSign() bool { return s.sign != nil }
+func (s *Scheme) CanSign() bool { return s.sign != nil || s.recipe != nil || s.recipeOf != nil }
 
 // Redact returns settings with every secret replaced by [setting.Redacted].
 func (s *Scheme) Redact(settings json.RawMessage) json.RawMessage {
@@ -117,14 +124,38 @@ func Check(old, d *hark.Source) error {
 	}
 	if s.Secrets == NoSecrets && len(d.Secrets) > 0 {
 		c.Fault("secrets", "scheme "+s.Name+" verifies nothing: leave them out")
-	} else if s.checkSecret != nil {
+	} else if len(c.Faults) == 0 {
 		for _, secret := range d.Secrets {
-			if why := s.checkSecret(secret.Value.Reveal()); why != "" {
+			if why := s.secretFault(v, secret.Value.Reveal()); why != "" {
 				c.Fault("secrets", why)
 			}
 		}
 	}
 	return errors.Join(c.Faults...)
+}
+
+// secretFault says what is wrong with a secret, "" for nothing.
+func (s *Scheme) secretFault(v setting.Values, secret string) string {
+	if secret == "" {
+		return "must not be empty"
+	}
+	if rc := s.recipeFor(v); rc != nil {
+		if _, err := rc.parseKey(secret); err != nil {
+			return err.Error()
+		}
+	}
+	if s.checkSecret != nil {
+		return s.checkSecret(secret)
+	}
+	return ""
+}
+
+// recipeFor returns the recipe with those settings, nil for a scheme without.
+func (s *Scheme) recipeFor(v setting.Values) *recipe {
+	if s.recipeOf != nil {
+		return s.recipeOf(v)
+	}
+	return s.recipe
 }
 
 // Source verifies for one revision of a source. It is safe for concurrent use.
@@ -133,28 +164,55 @@ type Source struct {
 	env     *Env
 	values  setting.Values
 	secrets []hark.SigningSecret
+
+	// Of a scheme with a recipe: the recipe, its template, and the key of each secret.
+	recipe *recipe
+	pieces []piece
+	keys   [][]byte
 }
 
 // Open makes what verifies for d.
 func Open(env *Env, d *hark.Source) (*Source, error) {
-	s := Find(d.Scheme)
-	if s == nil {
+	scheme := Find(d.Scheme)
+	if scheme == nil {
 		return nil, errors.New("this Hark knows no scheme " + setting.Clip(d.Scheme))
 	}
 	c := &setting.Check{}
-	v := setting.Parse(c, "settings", s.Fields, d.Settings)
+	v := setting.Parse(c, "settings", scheme.Fields, d.Settings)
 	if err := errors.Join(c.Faults...); err != nil {
 		return nil, err
 	}
-	return &Source{Scheme: s, env: env, values: v, secrets: d.Secrets}, nil
+	s := &Source{Scheme: scheme, env: env, values: v, secrets: d.Secrets}
+	if s.recipe = scheme.recipeFor(v); s.recipe != nil {
+		if err := s.openRecipe(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Source) openRecipe() (err error) {
+	if s.pieces, err = parseTemplate(cmp.Or(s.recipe.signed, "{body}")); err != nil {
+		return err
+	}
+	s.keys = make([][]byte, len(s.secrets))
+	for i, secret := range s.secrets {
+		if s.keys[i], err = s.recipe.parseKey(secret.Value.Reveal()); err != nil {
+			return fmt.Errorf("secret %d %w", i, err)
+		}
+	}
+	return nil
 }
 
 // Verify judges a request.
 func (s *Source) Verify(ctx context.Context, r *Request) Verdict {
-	if s.Scheme.Secrets != NoSecrets && len(s.live(r.Received)) == 0 {
+	switch {
+	case s.Scheme.Secrets != NoSecrets && !s.hasLive(r.Received):
 		return refused(NoSecret, "the source has no secret to verify with; add one: %s", s.Scheme.SecretHelp)
+	case s.Scheme.verify != nil:
+		return s.Scheme.verify(ctx, s, r)
 	}
-	return s.Scheme.verify(ctx, s, r)
+	return s.recipe.verify(s, r)
 }
 
 // Challenge answers a provider's handshake; nil when r is an event. Verified tells
@@ -176,18 +234,33 @@ func (s *Source) DeliveryID(r *Request) string {
 
 // Sign makes r one that verifies with the first secret, as the provider would at that time.
 func (s *Source) Sign(r *Request, at time.Time) error {
-	if s.Scheme.sign == nil {
+	if !s.Scheme.CanSign() {
 		return &hark.Error{Kind: hark.Conflict, Code: "cannot-sign", Msg: "only " + s.Scheme.Title + " itself can sign its requests"}
 	}
 	if s.Scheme.Secrets != NoSecrets && len(s.secrets) == 0 {
 		return &hark.Error{Kind: hark.Conflict, Code: "cannot-sign", Msg: "there is no secret to sign with"}
 	}
-	return s.Scheme.sign(s, r, at)
+	if s.Scheme.sign != nil {
+		return s.Scheme.sign(s, r, at)
+	}
+	return s.recipe.sign(s, r, at)
 }
 
-// live returns the secrets that have not expired.
-func (s *Source) live(at time.Time) []hark.SigningSecret {
-	return slices.DeleteFunc(slices.Clone(s.secrets), func(x hark.SigningSecret) bool {
-		return !x.Expires.IsZero() && !x.Expires.After(at)
-	})
+// live ranges over the secrets that have not expired, with their numbers.
+func (s *Source) live(at time.Time) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		for i, secret := range s.secrets {
+			expired := !secret.Expires.IsZero() && !secret.Expires.After(at)
+			if text := secret.Value.Reveal(); text != "" && !expired && !yield(i, text) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Source) hasLive(at time.Time) bool {
+	for range s.live(at) {
+		return true
+	}
+	return false
 }

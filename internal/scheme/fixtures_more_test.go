@@ -1,0 +1,3 @@
+package scheme
+
+var moreFixtures = map[string][]fixture{}
