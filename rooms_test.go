@@ -28,6 +28,7 @@ var rooms = map[string]string{
 	"internal/setting":     ".",
 	"internal/template":    ".",
 	"internal/scheme":      ". webhook internal/setting",
+	"internal/ingest":      ". internal/eventlog internal/scheme",
 	"internal/deliver":     ". internal/store internal/eventlog internal/registry",
 	"internal/destination": ". webhook internal/egress internal/setting",
 	"internal/api":         ". internal/store internal/eventlog internal/registry",

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/harkhq/hark/internal/ingest"
 )
 
 // Config is everything that can be set. The same struct is read from flags,
@@ -19,6 +21,9 @@ type Config struct {
 
 	TLSCert string `help:"Certificate file (PEM, with its chain); reloaded when it changes." env:"HARK_TLS_CERT" yaml:"tls_cert" type:"path"`
 	TLSKey  string `help:"Key file of the certificate." env:"HARK_TLS_KEY" yaml:"tls_key" type:"path"`
+
+	PublicURL    string   `help:"URL under which senders reach this server, such as https://hooks.example.com; empty for what each request says." placeholder:"URL" env:"HARK_PUBLIC_URL" yaml:"public_url"`
+	TrustedProxy []string `help:"Networks of proxies whose X-Forwarded-For, -Proto and -Host are believed." placeholder:"CIDR" env:"HARK_TRUSTED_PROXY" yaml:"trusted_proxy"`
 
 	AllowCIDR     []string `help:"Private networks that destinations may reach, such as 10.1.0.0/16." placeholder:"CIDR" env:"HARK_ALLOW_CIDR" yaml:"allow_cidr"`
 	DenyCIDR      []string `help:"Networks that destinations may never reach." placeholder:"CIDR" env:"HARK_DENY_CIDR" yaml:"deny_cidr"`
@@ -87,10 +92,13 @@ func (c Config) withDefaults() (Config, error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		fault("tls-cert", "a certificate and its key go together: set --tls-cert and --tls-key")
 	}
-	for setting, list := range map[string][]string{"allow-cidr": c.AllowCIDR, "deny-cidr": c.DenyCIDR} {
+	for setting, list := range map[string][]string{"allow-cidr": c.AllowCIDR, "deny-cidr": c.DenyCIDR, "trusted-proxy": c.TrustedProxy} {
 		if _, err := parsePrefixes(list); err != nil {
 			fault(setting, "%v", err)
 		}
+	}
+	if _, err := ingest.NewFront(c.PublicURL, nil); err != nil {
+		fault("public-url", "%v", err)
 	}
 	if u, err := url.Parse(c.OutboundProxy); c.OutboundProxy != "" && (err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "http")) {
 		fault("outbound-proxy", "%q is not an http or https URL", c.OutboundProxy)
