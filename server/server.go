@@ -91,7 +91,8 @@ func (s *Server) openRooms() (err error) {
 	}
 	removeBackups(cfg.Data)
 	s.sender = destination.New(destination.Config{Client: s.egress, CheckURL: s.egress.Guard().CheckURL, Version: s.version})
-	s.registry, err = registry.Open(registry.Config{Store: s.store, Kinds: s.sender, CheckFilter: checkFilter})
+	s.registry, err = registry.Open(registry.Config{Store: s.store, Kinds: s.sender, CheckFilter: checkFilter,
+		Schemes: schemes{}, Limits: registry.Limits{SourceBody: cfg.MaxEvent}})
 	if err != nil {
 		return err
 	}

@@ -31,8 +31,7 @@ func (r *Registry) check(home *tenant, old, d *hark.Destination) error {
 	fault(checkName("name", d.Name, hark.MaxNameBytes))
 	fault(checkName("uid", d.UID, hark.MaxUIDBytes))
 	if id, taken := home.uids[d.UID]; taken && d.UID != "" && (old == nil || old.ID != id) {
-		fault(&hark.Error{Kind: hark.Conflict, Code: "uid-taken", Field: "uid",
-			Msg: fmt.Sprintf("%v has this uid: change that one, or choose another uid", id)})
+		fault(uidTaken(id.String()))
 	}
 	d.Topics = dedupe(d.Topics)
 	faults = append(faults, checkPatterns("topics", d.Topics, 1)...)

@@ -238,8 +238,8 @@ func (r *Registry) SetDestinationState(t hark.TenantID, id hark.DestinationID, r
 // RotateSecret puts a new secret first; those before it sign for another overlap at
 // most (0 ends them at once). Without a given secret it makes one.
 func (r *Registry) RotateSecret(t hark.TenantID, id hark.DestinationID, given hark.Secret, overlap time.Duration) (*hark.Destination, error) {
-	if overlap < 0 || overlap > 30*24*time.Hour {
-		return nil, hark.Invalidf("overlap", "must be between 0s and 720h")
+	if err := checkOverlap(overlap); err != nil {
+		return nil, err
 	}
 	r.write.Lock()
 	defer r.write.Unlock()
@@ -379,10 +379,21 @@ func rotate(old []hark.SigningSecret, first hark.Secret, at time.Time, overlap t
 		}
 	}
 	if len(secrets) > MaxSecrets {
-		return nil, &hark.Error{Kind: hark.Conflict, Code: "too-many-secrets",
-			Msg: "10 secrets of this destination still sign: wait until one expires, or rotate with overlap 0s"}
+		return nil, tooManySecrets()
 	}
 	return secrets, nil
+}
+
+func checkOverlap(overlap time.Duration) error {
+	if overlap < 0 || overlap > 30*24*time.Hour {
+		return hark.Invalidf("overlap", "must be between 0s and 720h")
+	}
+	return nil
+}
+
+func tooManySecrets() error {
+	return &hark.Error{Kind: hark.Conflict, Code: "too-many-secrets",
+		Msg: "10 secrets of it are still valid: wait until one expires, or rotate with overlap 0s"}
 }
 
 func unexpired(secrets []hark.SigningSecret, at time.Time) []hark.SigningSecret {

@@ -1,17 +1,17 @@
-// Package registry holds what owners configure: tenants, destinations, API keys
-// (sources later). All of it is in memory, every change goes through the store's
-// one door before anyone sees it, and watchers hear of changes in the order in
-// which they were committed.
+// Package registry holds what owners configure: tenants, destinations, API keys, and
+// sources, request bins among them. All of it is in memory, every change goes through
+// the store's one door before anyone sees it, and watchers hear of changes in the
+// order in which they were committed.
 //
 // # What readers get
 //
-// A *[hark.Destination], *[Tenant] or *[Key] handed out is a snapshot that nobody
-// changes any more: a change makes a new one and swaps the pointer. Keep it, share
-// it, compare its Revision; never write to it.
+// A *[hark.Destination], *[hark.Source], *[Tenant] or *[Key] handed out is a snapshot
+// that nobody changes any more: a change makes a new one and swaps the pointer. Keep
+// it, share it, compare its Revision; never write to it.
 //
 // # Ids
 //
-// Ids of destinations and keys are milliseconds since 1970 shifted left by 20, plus
+// Ids of destinations, sources and keys are milliseconds since 1970 shifted left by 20, plus
 // a counter: later ones are larger. The largest id ever given is a row of its own,
 // written in the same commit as each creation, so that an id is never used twice,
 // whatever was deleted and wherever the clock went.
@@ -24,6 +24,7 @@
 //	             store.NounTenant       tenant 0, id 0: the largest ids ever given
 //	destination  store.NounDestination  tenant, id
 //	key          store.NounKey          tenant, id
+//	source       store.NounSource       tenant, id; the token is in the value
 //
 // # Locks
 //
@@ -35,5 +36,5 @@
 // that an Attach function or a watcher takes.
 //
 // Read in this order: registry.go, destination.go, check.go, tenant.go, key.go,
-// value.go.
+// source.go, sourcecheck.go, value.go.
 package registry

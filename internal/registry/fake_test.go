@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -104,9 +105,35 @@ func (h *hooks) NewSecret(d *hark.Destination) hark.Secret {
 	return hark.Secret("whsec_" + string(rune('A'+h.minted%26)) + "_0123456789012345678901234567890123456789")
 }
 
+// proofs are schemes "shared", which makes secrets, "theirs", whose provider makes
+// them, and "none"; a setting "bad" is refused.
+type proofs struct{ minted int }
+
+func (p *proofs) Check(_, d *hark.Source) error {
+	var faults []error
+	if d.Scheme != "shared" && d.Scheme != "theirs" && d.Scheme != "none" {
+		faults = append(faults, hark.Invalidf("scheme", "unknown"))
+	}
+	if strings.Contains(string(d.Settings), "bad") {
+		faults = append(faults, hark.Invalidf("settings.bad", "no"))
+	}
+	if d.Scheme == "none" && len(d.Secrets) > 0 {
+		faults = append(faults, hark.Invalidf("secrets", "none"))
+	}
+	return errors.Join(faults...)
+}
+
+func (p *proofs) NewSecret(d *hark.Source) hark.Secret {
+	if d.Scheme != "shared" {
+		return ""
+	}
+	p.minted++
+	return hark.Secret("made " + strconv.Itoa(p.minted))
+}
+
 func open(t testing.TB, s Store) *Registry {
 	t.Helper()
-	r, err := Open(Config{Store: s, Kinds: &hooks{}, CheckFilter: func([]byte) error { return nil }})
+	r, err := Open(Config{Store: s, Kinds: &hooks{}, Schemes: &proofs{}, CheckFilter: func([]byte) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,12 @@ type Config struct {
 	// CheckFilter tells whether a filter is well formed. Without it every filter is
 	// refused: one that is accepted and not applied would send too much.
 	CheckFilter func(filter []byte) error
-	Limits      Limits
+	// Schemes is the table of verification schemes. Without it there are no sources.
+	Schemes Schemes
+	// CheckTemplate tells whether a template of a source's field (topic, key,
+	// attributes.name) is well formed. Without it only literal text is taken.
+	CheckTemplate func(field, template string) error
+	Limits        Limits
 }
 
 // Limits bound how much there may be. A zero takes the default.
@@ -43,12 +48,23 @@ type Limits struct {
 	Tenants      int // default 10,000
 	Destinations int // of one tenant, unless its row says otherwise; default 100,000
 	Keys         int // of one tenant, unless its row says otherwise; default 1,000
+	Sources      int // of one tenant, without bins, unless its row says otherwise; default 1,000
+	Bins         int // of one tenant, unless its row says otherwise; default 1,000
+	// BinsPerCreator bounds the bins of one API key; default 100.
+	BinsPerCreator int
+	// SourceBody is the most that a source may set as its largest body, in bytes;
+	// default [hark.MaxEventBytes].
+	SourceBody int
 }
 
 func (l Limits) withDefaults() Limits {
 	l.Tenants = cmp.Or(l.Tenants, 10_000)
 	l.Destinations = cmp.Or(l.Destinations, 100_000)
 	l.Keys = cmp.Or(l.Keys, 1_000)
+	l.Sources = cmp.Or(l.Sources, 1_000)
+	l.Bins = cmp.Or(l.Bins, 1_000)
+	l.BinsPerCreator = cmp.Or(l.BinsPerCreator, 100)
+	l.SourceBody = cmp.Or(l.SourceBody, hark.MaxEventBytes)
 	return l
 }
 
@@ -73,18 +89,22 @@ type Change struct {
 	Destination Pair[hark.Destination]
 	Tenant      Pair[Tenant]
 	Key         Pair[Key]
+	Source      Pair[hark.Source] // bins too
 }
 
 // Registry holds tenants, destinations and keys. It is safe for concurrent use.
 type Registry struct {
-	store  Store
-	kinds  Kinds
-	filter func([]byte) error
-	limits Limits
+	store    Store
+	kinds    Kinds
+	schemes  Schemes
+	filter   func([]byte) error
+	template func(field, template string) error
+	limits   Limits
 
 	write        sync.Mutex // held through one change; guards below
 	attach       []Attach
 	attachTenant []AttachTenant
+	attachSource []AttachSource
 	watchers     []func(Change)
 	top          topIDs
 
@@ -93,7 +113,9 @@ type Registry struct {
 	names        map[string]hark.TenantID
 	destinations map[hark.DestinationID]*hark.Destination
 	keys         map[[32]byte]*Key // by hash
-	kindNames    map[string]string // interned
+	sources      map[hark.SourceID]*hark.Source
+	tokens       map[[32]byte]*hark.Source // by hash of the token
+	kindNames    map[string]string         // interned
 }
 
 // tenant is a tenant and what it has, sorted by id.
@@ -102,22 +124,33 @@ type tenant struct {
 	destinations []*hark.Destination
 	uids         map[string]hark.DestinationID
 	keys         []*Key
+	sources      []*hark.Source
+	sourceUIDs   map[string]hark.SourceID
+}
+
+func newTenant(row *Tenant) *tenant {
+	return &tenant{row: row, uids: make(map[string]hark.DestinationID), sourceUIDs: make(map[string]hark.SourceID)}
 }
 
 // Open reads everything from the store. The default tenant is made if it is not there.
 func Open(c Config) (*Registry, error) {
 	r := &Registry{
-		store: c.Store, kinds: c.Kinds, filter: c.CheckFilter, limits: c.Limits.withDefaults(),
+		store: c.Store, kinds: c.Kinds, schemes: c.Schemes, filter: c.CheckFilter, template: c.CheckTemplate, limits: c.Limits.withDefaults(),
 		tenants:      make(map[hark.TenantID]*tenant),
 		names:        make(map[string]hark.TenantID),
 		destinations: make(map[hark.DestinationID]*hark.Destination),
 		keys:         make(map[[32]byte]*Key),
+		sources:      make(map[hark.SourceID]*hark.Source),
+		tokens:       make(map[[32]byte]*hark.Source),
 		kindNames:    make(map[string]string),
+	}
+	if r.template == nil {
+		r.template = literalOnly
 	}
 	for _, load := range []struct {
 		noun store.Noun
 		row  func(t hark.TenantID, id uint64, value []byte) error
-	}{{store.NounTenant, r.loadTenant}, {store.NounDestination, r.loadDestination}, {store.NounKey, r.loadKey}} {
+	}{{store.NounTenant, r.loadTenant}, {store.NounDestination, r.loadDestination}, {store.NounKey, r.loadKey}, {store.NounSource, r.loadSource}} {
 		if err := c.Store.ScanRegistry(load.noun, load.row); err != nil {
 			return nil, fmt.Errorf("registry: reading noun %d: %w", load.noun, err)
 		}
@@ -164,6 +197,9 @@ func (r *Registry) Watch(fn func(Change)) {
 		}
 		for _, d := range r.tenants[id].destinations {
 			fn(Change{Destination: Pair[hark.Destination]{New: d}})
+		}
+		for _, d := range r.tenants[id].sources {
+			fn(Change{Source: Pair[hark.Source]{New: d}})
 		}
 	}
 	r.watchers = append(r.watchers, fn)

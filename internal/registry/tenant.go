@@ -35,6 +35,8 @@ type Tenant struct {
 	PublishRate     float64 `json:"publish_rate,omitempty"`
 	MaxDestinations int     `json:"max_destinations,omitempty"`
 	MaxKeys         int     `json:"max_keys,omitempty"`
+	MaxSources      int     `json:"max_sources,omitempty"`
+	MaxBins         int     `json:"max_bins,omitempty"`
 
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
@@ -136,7 +138,7 @@ func (r *Registry) UpdateTenant(id hark.TenantID, revision uint64, edit func(t *
 	return &t, nil
 }
 
-// DeleteTenant removes a tenant with its keys and destinations, in one commit. Its
+// DeleteTenant removes a tenant with its keys, destinations and sources, in one commit. Its
 // events and deliveries are for attach functions ([Registry.AttachTenant]), which
 // can erase them in the same commit.
 func (r *Registry) DeleteTenant(id hark.TenantID, revision uint64) error {
@@ -159,6 +161,9 @@ func (r *Registry) DeleteTenant(id hark.TenantID, revision uint64) error {
 	for _, d := range home.destinations {
 		m.and(r.changeDestination(d, nil, nil))
 	}
+	for _, d := range home.sources {
+		m.and(r.changeSource(d, nil))
+	}
 	m.and(r.changeTenant(home.row, nil))
 	// The maps lose the tenant first, so that dropping its parts does not shift
 	// a hundred thousand of them one by one.
@@ -179,7 +184,7 @@ func (r *Registry) changeTenant(old, t *Tenant) *mutation {
 	case old == nil:
 		m.recs = append(m.recs, tenantRecord(t), r.topRecord())
 		m.swap = append(m.swap, func() {
-			r.tenants[t.ID] = &tenant{row: t, uids: make(map[string]hark.DestinationID)}
+			r.tenants[t.ID] = newTenant(t)
 			r.names[t.Name] = t.ID
 		})
 	default:
@@ -220,11 +225,13 @@ func (r *Registry) checkTenant(t *Tenant) error {
 	if err := checkRate("publish_rate", t.PublishRate); err != nil {
 		faults = append(faults, err)
 	}
-	if t.MaxDestinations < 0 {
-		faults = append(faults, hark.Invalidf("max_destinations", "must not be negative; 0 takes the server's default"))
-	}
-	if t.MaxKeys < 0 {
-		faults = append(faults, hark.Invalidf("max_keys", "must not be negative; 0 takes the server's default"))
+	for _, limit := range []struct {
+		field string
+		n     int
+	}{{"max_destinations", t.MaxDestinations}, {"max_keys", t.MaxKeys}, {"max_sources", t.MaxSources}, {"max_bins", t.MaxBins}} {
+		if limit.n < 0 {
+			faults = append(faults, hark.Invalidf(limit.field, "must not be negative; 0 takes the server's default"))
+		}
 	}
 	return errors.Join(faults...)
 }

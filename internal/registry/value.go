@@ -29,6 +29,11 @@ type destinationValue struct {
 	hark.Destination
 }
 
+type sourceValue struct {
+	V int `json:"v"`
+	hark.Source
+}
+
 // keyValue adds the hash, which [Key] keeps out of its JSON.
 type keyValue struct {
 	V    int    `json:"v"`
@@ -70,7 +75,7 @@ func (r *Registry) loadTenant(t hark.TenantID, _ uint64, value []byte) error {
 	}
 	row := v.Tenant
 	row.ID = t
-	r.tenants[t] = &tenant{row: &row, uids: make(map[string]hark.DestinationID)}
+	r.tenants[t] = newTenant(&row)
 	r.names[row.Name] = t
 	r.top.Tenant = max(r.top.Tenant, t)
 	return nil
@@ -107,6 +112,21 @@ func (r *Registry) loadKey(t hark.TenantID, id uint64, value []byte) error {
 	return nil
 }
 
+func (r *Registry) loadSource(t hark.TenantID, id uint64, value []byte) error {
+	var v sourceValue
+	if err := decode(value, &v, &v.V); err != nil {
+		return fmt.Errorf("source %v: %w", hark.SourceID(id), err)
+	}
+	if r.tenants[t] == nil || len(v.Token) != tokenChars {
+		return fmt.Errorf("source %v is damaged", hark.SourceID(id))
+	}
+	d := &v.Source
+	d.ID, d.Tenant = hark.SourceID(id), t
+	r.putSource(nil, d)
+	r.top.ID = max(r.top.ID, id)
+	return nil
+}
+
 func tenantRecord(t *Tenant) store.Record {
 	return &store.RegistryPut{Noun: store.NounTenant, Tenant: t.ID, ID: uint64(t.ID),
 		Value: encode(tenantValue{V: valueVersion, Tenant: *t})}
@@ -115,6 +135,11 @@ func tenantRecord(t *Tenant) store.Record {
 func destinationRecord(d *hark.Destination) store.Record {
 	return &store.RegistryPut{Noun: store.NounDestination, Tenant: d.Tenant, ID: uint64(d.ID),
 		Value: encode(destinationValue{V: valueVersion, Destination: *d})}
+}
+
+func sourceRecord(d *hark.Source) store.Record {
+	return &store.RegistryPut{Noun: store.NounSource, Tenant: d.Tenant, ID: uint64(d.ID),
+		Value: encode(sourceValue{V: valueVersion, Source: *d})}
 }
 
 func keyRecord(k *Key) store.Record {
