@@ -56,9 +56,9 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 			observe(rec.status, took)
 			s.logRequest(r, rec, id, took)
 		}()
-		ctx := r.Context()
+		var ctx context.Context
 		if rt.scope == public {
-			ctx = api.WithCaller(ctx, nil, id)
+			ctx = api.WithCaller(r, nil, id)
 		} else {
 			p, err := s.auth.Authenticate(r)
 			if err == nil {
@@ -70,7 +70,7 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 				problem.Write(rec)
 				return
 			}
-			ctx = api.WithCaller(ctx, &caller{p}, id)
+			ctx = api.WithCaller(r, &caller{p}, id)
 		}
 		h.ServeHTTP(rec, r.WithContext(ctx))
 	})

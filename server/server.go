@@ -24,6 +24,7 @@ import (
 	"github.com/harkhq/hark/internal/destination"
 	"github.com/harkhq/hark/internal/egress"
 	"github.com/harkhq/hark/internal/eventlog"
+	"github.com/harkhq/hark/internal/ingest"
 	"github.com/harkhq/hark/internal/registry"
 	"github.com/harkhq/hark/internal/store"
 	"golang.org/x/net/netutil"
@@ -48,6 +49,7 @@ type Server struct {
 	auth     *auth.Authenticator
 	egress   *egress.Client
 	sender   *destination.Sender
+	front    *ingest.Front
 	deliver  *deliver.Deliverer
 	rates    rates
 	spec     huma.API
@@ -73,7 +75,7 @@ func New(cfg Config) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	for _, step := range []func() error{s.openEgress, s.openRooms, s.openDelivery, s.listen} {
+	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openDelivery, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -92,7 +94,7 @@ func (s *Server) openRooms() (err error) {
 	removeBackups(cfg.Data)
 	s.sender = destination.New(destination.Config{Client: s.egress, CheckURL: s.egress.Guard().CheckURL, Version: s.version})
 	s.registry, err = registry.Open(registry.Config{Store: s.store, Kinds: s.sender, CheckFilter: checkFilter,
-		Schemes: schemes{}, Limits: registry.Limits{SourceBody: cfg.MaxEvent}})
+		Schemes: schemes{}, CheckTemplate: ingest.CheckTemplate, Limits: registry.Limits{SourceBody: cfg.MaxEvent}})
 	if err != nil {
 		return err
 	}
@@ -212,7 +214,7 @@ func (s *Server) api() *api.API {
 		},
 		Redact: destination.Redact,
 		Admit:  s.admit, PublicKey: destination.VerifyingKey,
-		Backup: s.backup,
+		Backup: s.backup, Base: s.front.Base,
 	}
 }
 

@@ -81,6 +81,8 @@ type API struct {
 	Admit func(t hark.TenantID, n int) error
 	// Backup writes a backup of the whole data folder as a tar archive.
 	Backup func(ctx context.Context, w io.Writer) error
+	// Base is the URL under which the sender of a request sees this server.
+	Base func(*http.Request) string
 	// MaxEvent bounds one event in bytes.
 	MaxEvent int
 }
@@ -92,15 +94,19 @@ const (
 	requestIDKey
 )
 
-// WithCaller returns a context that carries who calls and the request's id.
-func WithCaller(ctx context.Context, c Caller, requestID string) context.Context {
-	return context.WithValue(ctx, callerKey, &callInfo{c, requestID})
+// WithCaller returns a context of r that carries who calls, the request's id, and r.
+func WithCaller(r *http.Request, c Caller, requestID string) context.Context {
+	return context.WithValue(r.Context(), callerKey, &callInfo{c, requestID, r})
 }
 
 type callInfo struct {
 	caller    Caller
 	requestID string
+	request   *http.Request
 }
+
+// base is the URL under which the caller sees this server, without a slash at its end.
+func (a *API) base(ctx context.Context) string { return a.Base(ctx.Value(callerKey).(*callInfo).request) }
 
 func callerOf(ctx context.Context) Caller { return ctx.Value(callerKey).(*callInfo).caller }
 

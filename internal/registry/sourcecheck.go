@@ -16,7 +16,9 @@ import (
 
 // Bounds of what a source may say.
 const (
-	MaxTemplateBytes     = 4096
+	MaxTemplateBytes     = 1024
+	MaxSourceAttributes  = 32
+	MaxAttributeName     = 64
 	MaxAllowIPs          = 256
 	MaxCORSOrigins       = 64
 	MaxResponseBytes     = 64 << 10 // headers and body together
@@ -108,20 +110,15 @@ func (r *Registry) checkTemplates(d *hark.Source) (faults []error) {
 	if len(d.Attributes) == 0 {
 		d.Attributes = nil
 	}
-	if len(d.Attributes) > hark.MaxAttributes {
-		return append(faults, hark.Invalidf("attributes", fmt.Sprintf("at most %d attributes", hark.MaxAttributes)))
+	if len(d.Attributes) > MaxSourceAttributes {
+		return append(faults, hark.Invalidf("attributes", fmt.Sprintf("at most %d templates", MaxSourceAttributes)))
 	}
-	n := 0
 	for _, name := range slices.Sorted(maps.Keys(d.Attributes)) {
-		n += len(name) + len(d.Attributes[name])
-		if name == "" || checkName("", name, hark.MaxNameBytes) != nil {
-			faults = append(faults, hark.Invalidf("attributes", fmt.Sprintf("names must be 1 to %d bytes of UTF-8 without control characters", hark.MaxNameBytes)))
+		if name == "" || checkName("", name, MaxAttributeName) != nil {
+			faults = append(faults, hark.Invalidf("attributes", fmt.Sprintf("names must be 1 to %d bytes of UTF-8 without control characters", MaxAttributeName)))
 			continue
 		}
 		check("attributes."+name, d.Attributes[name])
-	}
-	if n > hark.MaxAttributesBytes {
-		faults = append(faults, hark.Invalidf("attributes", fmt.Sprintf("%d bytes of names and templates; at most %d", n, hark.MaxAttributesBytes)))
 	}
 	return faults
 }
