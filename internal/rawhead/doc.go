@@ -1,0 +1,24 @@
+// Package rawhead keeps what net/http does not: the request line and header fields of
+// an HTTP/1 request as they were sent, with their order, case and repetitions.
+//
+// A [Listener] stands where a net.Listener does. Its connections follow what the
+// server reads with a small machine of their own (frame.go): a head, a body that is
+// counted or chunked, the next head. So it works whatever is read ahead: pipelined requests, one
+// byte at a time, bodies that the handler leaves unread. Only header bytes are
+// copied, only of requests whose target the Keep function wants, at most [MaxHead]
+// of them; they wait for [Of] to take them, and a connection between two requests holds none.
+//
+// The machine frames as net/http does, and a fuzz test holds both to it. Should they ever
+// disagree, the head does not begin as the request does and [Of] returns nil: the reader then has
+// the fields of net/http, without their order.
+//
+// # TLS
+//
+// net/http tells TLS by the type of a connection, so one that is wrapped would lose HTTP/2 and
+// Request.TLS. The listener therefore ends TLS itself: the handshake is over when Accept
+// returns; a connection that agreed on HTTP/2 is the *tls.Conn itself; one of
+// HTTP/1 is wrapped, and [Handler] gives its requests back their TLS state.
+//
+// HTTP/2 without TLS begins with a preface that no HTTP/1 request has; the machine sees it
+// and stops, as it does when a handler takes the connection over ([ConnState]).
+package rawhead
