@@ -147,7 +147,7 @@ func (c *conformance) passes() {
 	if c.unsigned {
 		return
 	}
-	c.wants("unsigned", s, c.request(), HeaderMissing, Malformed, NoSecretMatches)
+	c.wants("unsigned", s, c.request(), HeaderMissing, Malformed, NoSecretMatches, TooOld)
 	c.wants("no secret", c.source(), r, NoSecret)
 }
 
@@ -178,7 +178,7 @@ func (c *conformance) bodyMutations() {
 	for text := range mutations(string(r.Body)) {
 		changed := *r
 		changed.Body = []byte(text)
-		if c.unsignedBody {
+		if c.unsignedBody || c.isSame(r, &changed) {
 			c.wants("body "+text, s, &changed, OK)
 		} else {
 			c.wants("body "+text, s, &changed, refusals...)
@@ -195,9 +195,15 @@ func (c *conformance) headerMutations() {
 			c.Fatalf("the signed request has no %s", name)
 		}
 		for text := range mutations(value) {
+			if strings.Trim(text, " ") == value {
+				continue // no server sees white space around a value (RFC 9110, 5.5)
+			}
 			changed := *r
 			changed.Header = slices.Clone(r.Header)
 			changed.Header.Set(name, text)
+			if c.isSame(r, &changed) {
+				continue
+			}
 			c.wants(name+": "+text, s, &changed, refusals...)
 		}
 		changed := *r
@@ -212,6 +218,8 @@ func (c *conformance) headerMutations() {
 		}
 	}
 }
+
+func (c *conformance) isSame(a, b *Request) bool { return c.same != nil && c.same(a, b) }
 
 // signedHeaders are those whose change must be noticed.
 func (c *conformance) signedHeaders() []string {
@@ -233,11 +241,13 @@ func (c *conformance) signedHeaders() []string {
 
 func (c *conformance) urlMutations() {
 	s, r := c.usual(), c.signed(0, signedAt)
-	signed := c.url || slices.ContainsFunc(s.pieces, func(p piece) bool { return p.kind == "url" || p.kind == "path" })
 	for text := range mutations(r.URL) {
 		changed := *r
 		changed.URL = text
-		if signed {
+		signed := c.url || s.signs("url") || s.signs("path") && target(text) != target(r.URL)
+		if c.isSame(r, &changed) {
+			c.wants("URL "+text, s, &changed, OK)
+		} else if signed {
 			c.wants("URL "+text, s, &changed, refusals...)
 		} else if !c.query {
 			c.wants("URL "+text, s, &changed, OK)
@@ -248,7 +258,7 @@ func (c *conformance) urlMutations() {
 // times: a scheme that signs a time refuses one outside its tolerance.
 func (c *conformance) times() {
 	s := c.usual()
-	if c.tolerance == 0 && s.recipe != nil {
+	if c.tolerance == 0 && s.recipe != nil && s.recipe.hasTime() {
 		c.tolerance, c.pastOnly = s.recipe.tolerance, s.recipe.pastOnly
 		if given := s.values.Duration("tolerance"); given > 0 {
 			c.tolerance = given
@@ -288,7 +298,7 @@ func (c *conformance) settings() {
 	}
 	for _, bad := range append(slices.Clone(c.badSecrets), "") {
 		d := &hark.Source{Scheme: c.scheme.Name, Settings: json.RawMessage(c.fixture.settings), Secrets: []hark.SigningSecret{secret(bad)}}
-		if err := Check(nil, d); err == nil || bad != "" && strings.Contains(err.Error(), bad) {
+		if err := Check(nil, d); err == nil || len(bad) > 8 && strings.Contains(err.Error(), bad) {
 			c.Errorf("secret %q: %v", bad, err)
 		}
 	}
@@ -307,6 +317,6 @@ func mutations(text string) func(yield func(string) bool) {
 				return
 			}
 		}
-		_ = yield("") && yield(text+"\n") && yield(" "+text) && yield(text+text)
+		_ = (text == "" || yield("")) && yield(text+"\n") && yield(" "+text)
 	}
 }

@@ -136,6 +136,9 @@ func (rc *recipe) entries(value string, got *sent) (v Verdict) {
 		return refused(Malformed, "%s has more than %d entries", rc.header, maxEntries)
 	}
 	for _, entry := range all {
+		if entry == "" {
+			return refused(Malformed, "%s has an empty entry", rc.header)
+		}
 		if ts, ok := strings.CutPrefix(entry, rc.timeEntry); ok && rc.timeEntry != "" {
 			if got.ts != "" {
 				return refused(Malformed, "%s has more than one entry %s", rc.header, rc.timeEntry)
@@ -278,6 +281,10 @@ func (rc *recipe) timeWords() string {
 		return "milliseconds since 1970"
 	}
 	return "seconds since 1970"
+}
+
+func (rc *recipe) hasTime() bool {
+	return rc.timeHeader != "" || rc.timeEntry != "" || rc.timeBody != ""
 }
 
 func (rc *recipe) timePlace() string {

@@ -15,9 +15,6 @@ import (
 	"github.com/harkhq/hark/internal/setting"
 )
 
-// table holds every scheme, in the order of the dashboard.
-var table = []*Scheme{&github, &none}
-
 // SecretKind says what the secrets of a scheme are.
 type SecretKind string
 
