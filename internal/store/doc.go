@@ -35,6 +35,9 @@
 //	42 gap          tenant 4, destination 8, to 8       → from, to, at 8 each
 //	43 filtered     tenant 4, destination 8             → count 8
 //	44 health       tenant 4, destination 8             → failing since 8, warned at 8, warned 1, told 1
+//	50 capture      tenant 4, source 8, capture 8       → capture without its body, see capture.go
+//	51 its body     tenant 4, source 8, capture 8       → bytes; absent when empty
+//	52 capture use  tenant 4, source 8                  → see CaptureUsage
 //
 // # What may be lost
 //

@@ -29,6 +29,9 @@ const (
 	tableGap         = 0x42
 	tableFiltered    = 0x43
 	tableHealth      = 0x44
+	tableCapture     = 0x50
+	tableCaptureBody = 0x51
+	tableCaptureUse  = 0x52
 )
 
 // key builds keys without reflection; each method appends big endian.

@@ -8,7 +8,7 @@ import (
 )
 
 // Record is one typed change. Its effect on the key space depends on nothing
-// but itself. The types are in this file, delivery.go and registry.go.
+// but itself. The types are in this file, delivery.go, registry.go and capture.go.
 type Record interface{ apply(*pebble.Batch) }
 
 // EventAppended adds an event to the log and to the topic index.
@@ -191,7 +191,8 @@ type TenantErased struct {
 
 func (r *TenantErased) apply(b *pebble.Batch) {
 	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableUsage, tableLost, tableDelivery,
-		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth} {
+		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth,
+		tableCapture, tableCaptureBody, tableCaptureUse} {
 		k := tenantKey(table, r.Tenant)
 		must(b.DeleteRange(k, k.after(), nil))
 	}
