@@ -59,8 +59,10 @@ type Capture struct {
 	// no such text (HTTP/2, replays). Header is what they say, in their order.
 	Head   []byte
 	Header []HeaderField
-	// Body is what was sent. Truncated tells that it is only its beginning.
+	// Body is what was sent; lists may leave it out. BodySize is how many bytes of it are
+	// kept, Truncated tells that they are only its beginning.
 	Body      []byte
+	BodySize  int
 	Truncated bool
 
 	// Scheme verified it, Reason says in one word how that went ("ok", "body-changed"),
@@ -86,8 +88,8 @@ func (c *Capture) Size() int {
 	return n
 }
 
-// captureJSON is the JSON form. A body that is UTF-8 is text, any other base64; head
-// is always base64, since a header may hold any byte.
+// captureJSON is the JSON form. A body that is UTF-8 is text, any other base64, none is
+// absent; head is always base64, since a header may hold any byte.
 type captureJSON struct {
 	ID         CaptureID     `json:"id"`
 	Source     SourceID      `json:"source"`
@@ -100,6 +102,7 @@ type captureJSON struct {
 	Header     []HeaderField `json:"header"`
 	Body       *string       `json:"body,omitempty"`
 	BodyBase64 []byte        `json:"body_base64,omitempty"`
+	BodySize   int           `json:"body_size"`
 	Truncated  bool          `json:"truncated,omitempty"`
 	Scheme     string        `json:"scheme,omitempty"`
 	Reason     string        `json:"reason,omitempty"`
@@ -110,17 +113,20 @@ type captureJSON struct {
 	ReplayOf   CaptureID     `json:"replay_of,omitempty"`
 }
 
-// MarshalJSON implements [json.Marshaler]. The body is "body" when it is UTF-8, else "body_base64".
+// MarshalJSON implements [json.Marshaler]. The body is "body" when it is
+// UTF-8, else "body_base64", and absent when it is empty or was left out.
 func (c *Capture) MarshalJSON() ([]byte, error) {
 	j := captureJSON{ID: c.ID, Source: c.Source, Received: c.Received, Remote: c.Remote, Method: c.Method, Target: c.Target,
-		Proto: c.Proto, Head: c.Head, Header: c.Header, Truncated: c.Truncated, Scheme: c.Scheme, Reason: c.Reason,
+		Proto: c.Proto, Head: c.Head, Header: c.Header, BodySize: max(c.BodySize, len(c.Body)), Truncated: c.Truncated, Scheme: c.Scheme, Reason: c.Reason,
 		Detail: c.Detail, Event: c.Event, Duplicate: c.Duplicate, Status: c.Status, ReplayOf: c.ReplayOf}
 	if j.Header == nil {
 		j.Header = []HeaderField{}
 	}
-	if utf8.Valid(c.Body) {
+	switch {
+	case len(c.Body) == 0:
+	case utf8.Valid(c.Body):
 		j.Body = new(string(c.Body))
-	} else {
+	default:
 		j.BodyBase64 = c.Body
 	}
 	return json.Marshal(&j)
@@ -133,7 +139,7 @@ func (c *Capture) UnmarshalJSON(text []byte) error {
 		return err
 	}
 	*c = Capture{ID: j.ID, Source: j.Source, Received: j.Received, Remote: j.Remote, Method: j.Method, Target: j.Target,
-		Proto: j.Proto, Head: j.Head, Header: j.Header, Body: j.BodyBase64, Truncated: j.Truncated, Scheme: j.Scheme, Reason: j.Reason,
+		Proto: j.Proto, Head: j.Head, Header: j.Header, Body: j.BodyBase64, BodySize: j.BodySize, Truncated: j.Truncated, Scheme: j.Scheme, Reason: j.Reason,
 		Detail: j.Detail, Event: j.Event, Duplicate: j.Duplicate, Status: j.Status, ReplayOf: j.ReplayOf}
 	if j.Body != nil {
 		c.Body = []byte(*j.Body)

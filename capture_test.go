@@ -12,8 +12,11 @@ func TestCaptureJSON(t *testing.T) {
 	for _, body := range []string{"", "plain", "<script>&\u2028", "\x00\x01", "\xff\xfe binary", `{"a":1}`} {
 		c := Capture{ID: 1 << 50, Source: 7, Received: time.UnixMicro(1_800_000_000_000_001).UTC(), Remote: "203.0.113.7", Method: "PURGE",
 			Target: "/in/x/a%2Fb?q=<1>", Proto: "HTTP/1.1", Head: []byte("PURGE / HTTP/1.1\r\nX: \xff\r\n\r\n"),
-			Header: []HeaderField{{"X-A", "1"}, {"x-a", "2"}}, Body: []byte(body), Truncated: true, Scheme: "github", Reason: "no-secret-matches",
+			Header: []HeaderField{{"X-A", "1"}, {"x-a", "2"}}, Body: []byte(body), BodySize: len(body), Truncated: true, Scheme: "github", Reason: "no-secret-matches",
 			Detail: "d", Event: EventID{1, 2, 3}, Duplicate: true, Status: 401, ReplayOf: 9}
+		if body == "" {
+			c.Body = nil
+		}
 		text, err := json.Marshal(&c)
 		if err != nil {
 			t.Fatal(err)

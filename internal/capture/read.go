@@ -26,15 +26,13 @@ type Query struct {
 	After   hark.CaptureID
 	// Limit bounds the page; 0 for 100, at most 500.
 	Limit int
-	// Bodies returns bodies too. Without it Body is nil and Sizes says how long they are.
+	// Bodies returns bodies too. Without it Body is nil and BodySize says how long it is.
 	Bodies bool
 }
 
 // Page is what a read found.
 type Page struct {
 	Captures []*hark.Capture
-	// Sizes are the lengths of the bodies.
-	Sizes []int
 	// Next is where to go on: the Before (or After) of the next read. 0 at the end when
 	// reading back; reading forward it is always the position reached.
 	Next hark.CaptureID
@@ -138,7 +136,6 @@ func (rd *reading) run(s Store, t hark.TenantID) error {
 }
 
 func (rd *reading) take(c *store.CaptureView) {
-	rd.page.Sizes = append(rd.page.Sizes, c.BodySize)
 	if !rd.bodies {
 		c.Body = nil
 	}

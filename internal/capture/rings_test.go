@@ -53,7 +53,7 @@ func TestWholeCapture(t *testing.T) {
 	id := keep(t, r, src, c)
 	got, err := r.Get(tenantA, 7, id)
 	want := *c
-	want.ID, want.Source = id, 7
+	want.ID, want.Source, want.BodySize = id, 7, 2
 	if err != nil || !reflect.DeepEqual(got, &want) {
 		t.Errorf("%v\ngot  %+v\nwant %+v", err, got, &want)
 	}

@@ -116,7 +116,7 @@ func (c *CaptureView) Fields(fn func(name, value []byte) bool) {
 // Capture copies the view. Its source is for the caller to set.
 func (c *CaptureView) Capture() *hark.Capture {
 	out := &hark.Capture{ID: c.ID, Received: time.UnixMicro(c.Received).UTC(), Remote: string(c.Remote), Method: string(c.Method),
-		Target: string(c.Target), Proto: string(c.Proto), Truncated: c.Truncated, Scheme: string(c.Scheme), Reason: string(c.Reason),
+		Target: string(c.Target), Proto: string(c.Proto), BodySize: c.BodySize, Truncated: c.Truncated, Scheme: string(c.Scheme), Reason: string(c.Reason),
 		Detail: string(c.Detail), Event: c.Event, Duplicate: c.Duplicate, Status: c.Status, ReplayOf: c.ReplayOf}
 	if len(c.Head) > 0 {
 		out.Head = slices.Clone(c.Head)
