@@ -36,17 +36,22 @@ type fixture struct {
 	unsignedBody bool
 	// same reports whether two requests are the same to the provider, although bytes differ.
 	same func(a, b *Request) bool
+	// partOfBody is for schemes that sign a part of the body: a changed one may pass or not.
+	partOfBody bool
 	// query is for schemes that read the query without signing the URL.
 	query bool
 	// tolerance and pastOnly are what the recipe does not say.
 	tolerance time.Duration
 	pastOnly  bool
+	// ownTimes is for schemes that tell when a signature ends, and have tests of their own.
+	ownTimes bool
 	// env is what the source is opened with; nil for nothing outside.
 	env *Env
 	// unsigned schemes let every request pass.
 	unsigned bool
 
 	deliveryID string // of request, once signed
+	freshID    bool   // signing makes a new one
 	// badSettings and the field at fault in each, and badSecrets.
 	badSettings map[string]string
 	badSecrets  []string
