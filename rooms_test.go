@@ -31,6 +31,7 @@ var rooms = map[string]string{
 	"internal/ingest":      ". internal/eventlog internal/scheme internal/rawhead",
 	"internal/rawhead":     "",
 	"internal/capture":     ". internal/store",
+	"internal/sample":      "internal/scheme",
 	"internal/deliver":     ". internal/store internal/eventlog internal/registry",
 	"internal/destination": ". webhook internal/egress internal/setting",
 	"internal/api":         ". internal/store internal/eventlog internal/registry",

@@ -2,6 +2,7 @@ package sample
 
 import (
 	"bytes"
+	"crypto/rand"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -73,15 +74,23 @@ func Find(provider, event string) *Sample {
 	return nil
 }
 
+// Secret makes a secret as this provider has them, for a receiver that knows none yet.
+func (s *Sample) Secret() string {
+	if row := scheme.Find(s.Scheme); row != nil && row.Generate != nil {
+		return row.Generate()
+	}
+	return rand.Text()
+}
+
 // Request makes a new request of this kind to an address, as the provider would send
-// it at that time. It is not signed.
-func (s *Sample) Request(to string, at time.Time) (*scheme.Request, error) {
+// it at that time to a source with those settings of the scheme. It is not signed.
+func (s *Sample) Request(to string, settings json.RawMessage, at time.Time) (*scheme.Request, error) {
 	t, err := parsed.Clone()
 	if err != nil {
 		return nil, fmt.Errorf("sample %s %s: %w", s.Provider, s.Event, err)
 	}
 	var text bytes.Buffer
-	v := &values{at: at, named: map[string]string{}}
+	v := &values{at: at, named: map[string]string{}, settings: settings}
 	if err := t.Funcs(v.functions()).ExecuteTemplate(&text, s.file, v); err != nil {
 		return nil, fmt.Errorf("sample %s %s: %w", s.Provider, s.Event, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"text/template"
 	"time"
@@ -14,6 +15,8 @@ import (
 type values struct {
 	at    time.Time
 	named map[string]string
+	// settings are those of the scheme; some handshakes tell one of them.
+	settings json.RawMessage
 }
 
 const (
@@ -34,12 +37,23 @@ func (v *values) functions() template.FuncMap {
 		"base64": func(n int, name ...string) string { return v.same("base64", n, name, randomBase64) },
 		"uuid":   func(name ...string) string { return v.same("uuid", 0, name, randomUUID) },
 
+		"setting": v.setting,
+
 		"unix":   func(moved ...int) int64 { return v.moved(moved).Unix() },
 		"millis": func(moved ...int) int64 { return v.moved(moved).UnixMilli() },
 		"time":   func(layout string, moved ...int) string { return v.moved(moved).UTC().Format(layout) },
 		"iso":    func(moved ...int) string { return v.moved(moved).UTC().Format("2006-01-02T15:04:05Z") },
 		"isoms":  func(moved ...int) string { return v.moved(moved).UTC().Format("2006-01-02T15:04:05.000Z") },
 	}
+}
+
+func (v *values) setting(key string) string {
+	var texts map[string]any
+	if json.Unmarshal(v.settings, &texts) != nil {
+		return ""
+	}
+	text, _ := texts[key].(string)
+	return text
 }
 
 func (v *values) moved(seconds []int) time.Time {

@@ -3,7 +3,6 @@ package scheme
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,6 +33,7 @@ var cloudEvents = Scheme{
 		{Key: "rate", Type: setting.Int, Title: "Rate", Min: 0, Max: 1_000_000,
 			Help: "requests per minute that a sender is granted when it asks; 0 for any"},
 	},
+	checkSecret: tokenFault,
 	Setup: []string{
 		"Webhook URL: {url}",
 		"Token (Authorization: Bearer): {secret}",
@@ -43,12 +43,7 @@ var cloudEvents = Scheme{
 		if v.Reason != "" {
 			return v
 		}
-		for i, secret := range s.live(r.Received) {
-			if subtle.ConstantTimeCompare([]byte(token), []byte(secret)) == 1 {
-				return passed(i)
-			}
-		}
-		return refused(NoSecretMatches, "the token is another one than the source's")
+		return s.matchToken(r, token, nil)
 	},
 	sign: func(s *Source, r *Request, _ time.Time) error {
 		r.Header.Set("Authorization", "Bearer "+s.secrets[0].Value.Reveal())
@@ -77,15 +72,7 @@ func bearer(s *Source, r *Request) (string, Verdict) {
 		}
 		return "", refused(HeaderMissing, "there is neither a header Authorization nor access_token in the query")
 	}
-	value, v := s.needed(r, "Authorization")
-	if v.Reason != "" {
-		return "", v
-	}
-	token, ok := strings.CutPrefix(value, "Bearer ")
-	if !ok || token == "" {
-		return "", refused(Malformed, "Authorization does not hold Bearer and a token")
-	}
-	return token, Verdict{}
+	return s.authorization(r, "Bearer")
 }
 
 // grantCloudEvents answers the handshake. A refusal has no header WebHook-Allowed-Origin.

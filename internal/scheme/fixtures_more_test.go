@@ -117,7 +117,7 @@ var moreFixtures = map[string][]fixture{
 		secrets:      [2]string{"ce-first-token", "ce-second-token"},
 		request:      post(`{"oven":2}`, Field{"ce-id", "7"}, Field{"ce-source", "/ovens"}, Field{"ce-type", "oven.ready"}),
 		headers:      []string{"Authorization"},
-		unsignedBody: true, query: true,
+		unsignedBody: true, query: true, same: sameAuthorization,
 		deliveryID:  "/ovens 7",
 		badSettings: map[string]string{`{"rate":-1}`: "rate"},
 	}},
@@ -129,7 +129,7 @@ var moreFixtures = map[string][]fixture{
 		},
 		request:      post(`{"message":{"messageId":"112"}}`),
 		headers:      []string{"Authorization"},
-		unsignedBody: true, url: true,
+		unsignedBody: true, url: true, same: sameAuthorization,
 		ownTimes:    true,
 		deliveryID:  "112",
 		badSettings: map[string]string{`{}`: "email", `{"audience":"a"}`: "email"},
@@ -211,10 +211,10 @@ func googleToken(t testing.TB, at time.Time, changes map[string]any) string {
 			delete(claims, name)
 		}
 	}
-	return signToken(t, testKeys()[0], `{"alg":"RS256","kid":"k1","typ":"JWT"}`, claims)
+	return signJWT(t, testKeys()[0], `{"alg":"RS256","kid":"k1","typ":"JWT"}`, claims)
 }
 
-func signToken(t testing.TB, key *rsa.PrivateKey, header string, claims any) string {
+func signJWT(t testing.TB, key *rsa.PrivateKey, header string, claims any) string {
 	text, err := json.Marshal(claims)
 	if err != nil {
 		t.Fatal(err)
