@@ -38,7 +38,7 @@ var table = []*Sample{
 	{Provider: "standard", Event: "order.paid", Title: "an event as Standard Webhooks advises", Scheme: "standard", file: "standard-order.paid.http"},
 
 	{Provider: "token", Event: "order.created", Title: "JSON of your own program", Scheme: "token", file: "plain-order.http"},
-	{Provider: "hmac", Event: "order.created", Title: "JSON of your own program", Scheme: "hmac", file: "plain-order.http"},
+	{Provider: "hmac", Event: "order.created", Title: "JSON of your own program", Scheme: "hmac", Settings: json.RawMessage(`{"header":"X-Signature"}`), file: "plain-order.http"},
 	{Provider: "none", Event: "order.created", Title: "JSON of your own program", Scheme: "none", file: "plain-order.http"},
 
 	{Provider: "bitbucket", Event: "repo:push", Title: "a commit pushed to a branch", Scheme: "bitbucket", file: "bitbucket-push.http"},
