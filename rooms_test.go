@@ -35,6 +35,7 @@ var rooms = map[string]string{
 	"internal/deliver":     ". internal/store internal/eventlog internal/registry",
 	"internal/destination": ". webhook internal/egress internal/setting",
 	"internal/api":         ". internal/store internal/eventlog internal/registry",
+	"internal/web":         ".",
 	"server":               "*",
 	"server/servertest":    "*",
 	"cmd/hark":             "*",
