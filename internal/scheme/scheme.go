@@ -207,9 +207,23 @@ func (s *Source) Verify(ctx context.Context, r *Request) Verdict {
 	case s.Scheme.Secrets != NoSecrets && !s.hasLive(r.Received):
 		return refused(NoSecret, "the source has no secret to verify with; add one: %s", s.Scheme.SecretHelp)
 	case s.Scheme.verify != nil:
-		return s.Scheme.verify(ctx, s, r)
+		return s.hinted(r, s.Scheme.verify(ctx, s, r))
 	}
-	return s.recipe.verify(s, r)
+	return s.hinted(r, s.recipe.verify(s, r))
+}
+
+// hinted adds to a missing signature that another scheme's is there.
+func (s *Source) hinted(r *Request, v Verdict) Verdict {
+	if v.Reason != HeaderMissing {
+		return v
+	}
+	for _, other := range table {
+		if rc := other.recipe; rc != nil && other != s.Scheme && r.Header.Get(rc.header) != "" {
+			v.Detail += "; there is " + rc.header + ", which scheme " + other.Name + " reads"
+			break
+		}
+	}
+	return v
 }
 
 // Challenge answers a provider's handshake; nil when r is an event. Verified tells

@@ -34,6 +34,7 @@ var twilio = Scheme{
 	verify:     verifyTwilio,
 	deliveryID: idInHeader("I-Twilio-Idempotency-Token"),
 	sign: func(s *Source, r *Request, _ time.Time) error {
+		r.URL = withoutBodyDigest(r.URL)
 		if !isForm(r) && len(r.Body) > 0 {
 			r.URL = withBodyDigest(r.URL, bodyDigest(r.Body))
 		}
@@ -150,6 +151,23 @@ func withBodyDigest(url, digest string) string {
 		before = "&"
 	}
 	return url + before + twilioDigestName + "=" + digest
+}
+
+// withoutBodyDigest takes out the digest of a body that was there before.
+func withoutBodyDigest(absolute string) string {
+	before, query, ok := strings.Cut(absolute, "?")
+	if !ok {
+		return absolute
+	}
+	kept := slices.DeleteFunc(strings.Split(query, "&"), func(parameter string) bool {
+		name, _, _ := strings.Cut(parameter, "=")
+		name, err := url.QueryUnescape(name)
+		return err == nil && name == twilioDigestName
+	})
+	if len(kept) == 0 {
+		return before
+	}
+	return before + "?" + strings.Join(kept, "&")
 }
 
 // withAndWithoutPort returns a URL as text with the default port of its scheme, if it
