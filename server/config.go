@@ -42,6 +42,7 @@ type Config struct {
 
 	MaxInFlight int           `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
 	KeyRate     float64       `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
+	SourceRate  float64       `help:"Requests per second that one source takes unless it says otherwise; 0 for the default of 1000, negative for no limit." env:"HARK_SOURCE_RATE" yaml:"source_rate"`
 	StopTimeout time.Duration `help:"How long a stop waits for deliveries under way (15s)." env:"HARK_STOP_TIMEOUT" yaml:"stop_timeout"`
 
 	DebugAddr string `help:"Loopback address for profiles (pprof); off when empty." placeholder:"HOST:PORT" env:"HARK_DEBUG_ADDR" yaml:"debug_addr" hidden:""`
@@ -77,6 +78,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.DeliveryBytes, 5<<30)
 	def(&c.MaxInFlight, 8000)
 	def(&c.KeyRate, 5000)
+	def(&c.SourceRate, 1000)
 	def(&c.StopTimeout, 15*time.Second)
 	def(&c.LogLevel, "info")
 	var errs []error

@@ -20,6 +20,10 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 
+	inbound        *prometheus.CounterVec
+	inboundTime    prometheus.Histogram
+	inboundSkipped prometheus.Counter
+
 	events      prometheus.Counter
 	bytes       prometheus.Counter
 	groupSize   prometheus.Histogram
@@ -53,6 +57,9 @@ func newMetrics() *metrics {
 	m.requests = counters("hark_http_requests_total", "Requests answered.", "route", "code")
 	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hark_http_request_seconds",
 		Help: "Time to answer a request.", Buckets: latency}, []string{"route"})
+	m.inbound = counters("hark_ingest_requests_total", "Requests to sources and bins, by what became of them.", "scheme", "outcome")
+	m.inboundTime = histogram("hark_ingest_seconds", "Time to answer a request to a source, with the sync.", latency)
+	m.inboundSkipped = counter("hark_ingest_captures_skipped_total", "Requests that were not kept to be looked at, because their source had too many.")
 	m.events = counter("hark_log_events_total", "Events appended to the log since the start.")
 	m.bytes = counter("hark_log_bytes_total", "Logical bytes appended to the log since the start.")
 	m.groupSize = histogram("hark_log_group_events", "Events in one group commit.", prometheus.ExponentialBuckets(1, 2, 11))

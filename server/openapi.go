@@ -201,3 +201,14 @@ func addProblems(op *huma.Operation, statuses ...int) {
 			"application/problem+json": {Schema: &huma.Schema{Ref: "#/components/schemas/Problem"}}}}
 	}
 }
+
+// docInbound: any method will do; the description shows the commonest.
+func docInbound(op *huma.Operation) {
+	op.Method, op.Tags = http.MethodPost, []string{"sources"}
+	op.Description = "Any method, any body, and any path behind the token. The source's scheme verifies the request; it is answered after the event is synced to disk," +
+		" with what the source says (200 without a body unless it says otherwise). Never a redirect. What is refused says why in one word; the owner sees a sentence."
+	op.Parameters = []*huma.Param{pathParam("token", "The last part of the source's URL.", "0123456789abcdefghij")}
+	op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"*/*": {Schema: text(), Example: "any bytes"}}}
+	op.Responses = map[string]*huma.Response{"200": {Description: "Kept: appended and synced, or a repeat of what was."}}
+	addProblems(op, 400, 401, 403, 404, 408, 413, 429, 503)
+}

@@ -70,6 +70,8 @@ func (s *Server) routes(a *api.API) []route {
 
 		{"POST", "/v1/admin/backup", adm, "Stream a backup of the whole server", nil, api.Raw(a.StreamBackup), docBackup},
 
+		{"ANY", "/in/{token}", public, "Send to a source or bin", nil, s.door, docInbound},
+
 		{"GET", "/healthz", public, "", nil, http.HandlerFunc(s.healthz), nil},
 		{"GET", "/readyz", public, "", nil, http.HandlerFunc(s.readyz), nil},
 		{"GET", "/metrics", adm, "", nil, s.serveMetrics(), nil},
@@ -83,6 +85,7 @@ func (s *Server) routes(a *api.API) []route {
 func (s *Server) handler(a *api.API) http.Handler {
 	api.Prepare()
 	mux := http.NewServeMux()
+	var door http.Handler
 	routes := s.routes(a)
 	guards := &guardedMux{server: s, mux: mux, routes: map[string]*route{}}
 	s.spec = humago.New(guards, specConfig(s.version))
@@ -93,6 +96,10 @@ func (s *Server) handler(a *api.API) http.Handler {
 		switch {
 		case rt.typed != nil:
 			rt.typed(s.spec, op)
+		case rt.method == anyMethod:
+			door = s.guard(rt, rt.raw)
+			rt.doc(&op)
+			s.spec.OpenAPI().AddOperation(&op)
 		default:
 			mux.Handle(rt.method+" "+rt.path, s.guard(rt, rt.raw))
 			if rt.doc != nil {
@@ -102,7 +109,7 @@ func (s *Server) handler(a *api.API) http.Handler {
 		}
 	}
 	mux.Handle(anythingElse, notFound(mux))
-	return mux
+	return s.withDoor(mux, door)
 }
 
 // guardedMux puts the guard around what huma registers.

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -25,6 +24,7 @@ import (
 	"github.com/harkhq/hark/internal/egress"
 	"github.com/harkhq/hark/internal/eventlog"
 	"github.com/harkhq/hark/internal/ingest"
+	"github.com/harkhq/hark/internal/rawhead"
 	"github.com/harkhq/hark/internal/registry"
 	"github.com/harkhq/hark/internal/store"
 	"golang.org/x/net/netutil"
@@ -53,6 +53,7 @@ type Server struct {
 	deliver  *deliver.Deliverer
 	rates    rates
 	spec     huma.API
+	door     *ingest.Door
 
 	listener net.Listener
 	http     *http.Server
@@ -179,6 +180,7 @@ func (s *Server) listen() error {
 		return fmt.Errorf("cannot listen on %s: %w; choose another address with --addr", s.cfg.Addr, err)
 	}
 	s.listener = netutil.LimitListener(listener, maxConnections)
+	s.openDoor()
 	if s.cfg.Dev {
 		_, port, err := net.SplitHostPort(s.listener.Addr().String())
 		if err != nil {
@@ -193,15 +195,16 @@ func (s *Server) listen() error {
 	s.http = &http.Server{
 		Handler: s.handler(s.api()), Protocols: protocols, MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnContext: rawhead.ConnContext, ConnState: rawhead.ConnState,
 	}
+	heads := rawhead.Config{Keep: ingest.Is[[]byte]}
 	if s.cfg.TLSCert != "" {
-		config, err := tlsConfig(s.cfg.TLSCert, s.cfg.TLSKey, s.log)
-		if err != nil {
+		if heads.TLS, err = tlsConfig(s.cfg.TLSCert, s.cfg.TLSKey, s.log); err != nil {
 			return fmt.Errorf("--tls-cert: %w", err)
 		}
-		s.listener = tls.NewListener(s.listener, config)
 	}
+	s.listener = rawhead.New(s.listener, heads)
 	return nil
 }
 

@@ -23,6 +23,8 @@ type Problem struct {
 	// Errors name the offending fields, all at once.
 	Errors    []FieldError `json:"errors,omitempty"`
 	RequestID string       `json:"request_id,omitempty"`
+	// Reason says in one word why an inbound request was not verified.
+	Reason string `json:"reason,omitempty"`
 
 	retryAfter int
 	cause      error
@@ -151,7 +153,11 @@ func (p *Problem) setHeaders(h http.Header) {
 		h.Set("Retry-After", strconv.Itoa(p.retryAfter))
 	}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", `Bearer realm="hark"`)
+		challenge := `Bearer realm="hark"`
+		if p.Reason != "" { // there is no key to send: the provider's signature counts
+			challenge = `Signature realm="hark"`
+		}
+		h.Set("WWW-Authenticate", challenge)
 	}
 }
 

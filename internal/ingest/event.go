@@ -1,0 +1,120 @@
+package ingest
+
+import (
+	"crypto/sha256"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/eventlog"
+)
+
+// repeatWindow is how long a provider's delivery id is remembered.
+const repeatWindow = 72 * time.Hour
+
+// keptHeaders become attributes under their names in lower case: what tells of which
+// kind an event is, of which delivery, and how to read its body.
+var keptHeaders = []string{
+	"User-Agent", "Content-Encoding",
+	"X-Github-Event", "X-Github-Hook-Installation-Target-Type", "X-Gitlab-Event", "X-Gitlab-Instance", "X-Gitea-Event", "X-Event-Key",
+	"X-Shopify-Topic", "X-Shopify-Shop-Domain", "Linear-Event", "X-Slack-Retry-Num", "X-Slack-Retry-Reason",
+	"Ce-Id", "Ce-Type", "Ce-Source", "Ce-Subject", "Ce-Time", "Ce-Specversion",
+}
+
+// attributeNames are the names of keptHeaders as attributes.
+var attributeNames = func() []string {
+	names := make([]string, len(keptHeaders))
+	for i, name := range keptHeaders {
+		if textproto.CanonicalMIMEHeaderKey(name) != name {
+			panic(name)
+		}
+		names[i] = strings.ToLower(name)
+	}
+	return names
+}()
+
+// makeEvent makes the event of a verified request, and what makes a repeat of it one.
+func (v *visit) makeEvent() (hark.Event, eventlog.Idempotency) {
+	t := v.open.templates
+	contentType := v.r.Header.Get("Content-Type")
+	in := &lookup{
+		header: v.header, query: func(name string) string { return queryValue(v.query, name) },
+		body: t.values.find(contentType, v.req.Body), method: v.req.Method, path: v.rest, source: v.open.id,
+	}
+	e := hark.Event{
+		Topic: t.topic.render(in), ContentType: contentTypeOf(contentType), Data: v.req.Body, Source: v.open.id,
+		Attributes: make(map[string]string, 8),
+	}
+	if t.key != nil {
+		e.Key = t.key.text(in, hark.MaxKeyBytes)
+	}
+	delivery := v.open.verifier.DeliveryID(&v.req)
+	v.describe(e.Attributes, delivery)
+	for _, a := range t.attributes {
+		if text := a.text(in, maxValue); text != "" {
+			e.Attributes[a.name] = text
+		}
+	}
+	return e, v.idempotency(delivery)
+}
+
+// describe adds the attributes that every event has.
+func (v *visit) describe(attrs map[string]string, delivery string) {
+	add := func(name, value string) {
+		if value != "" {
+			attrs[name] = cut(cleanText(value), maxValue)
+		}
+	}
+	add("method", v.req.Method)
+	if v.rest != "/" {
+		add("path", v.rest)
+	}
+	if v.query != "" && !v.open.holdsSecret(v.query) {
+		add("query", v.query)
+	}
+	for i, name := range keptHeaders {
+		if values := v.r.Header[name]; len(values) > 0 {
+			add(attributeNames[i], values[0])
+		}
+	}
+	add("delivery-id", delivery)
+}
+
+func (v *visit) header(name string) string {
+	if name == "Host" {
+		return v.r.Host
+	}
+	if values := v.r.Header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// idempotency: a repeat is the same delivery with the same body. See the package doc.
+func (v *visit) idempotency(delivery string) eventlog.Idempotency {
+	if delivery == "" {
+		return eventlog.Idempotency{}
+	}
+	if len(delivery) > 128 {
+		sum := sha256.Sum256([]byte(delivery))
+		delivery = string(sum[:])
+	}
+	body := sha256.Sum256(v.req.Body)
+	return eventlog.Idempotency{Scope: v.open.id, Key: delivery + "\x00" + string(body[:16]), Window: repeatWindow}
+}
+
+// holdsSecret reports whether a query carries one of the source's secrets, which must not get into events.
+func (o *opened) holdsSecret(query string) bool {
+	decoded, err := url.QueryUnescape(query)
+	if err != nil {
+		decoded = query
+	}
+	for _, s := range o.src.Secrets {
+		if text := s.Value.Reveal(); text != "" && (strings.Contains(query, text) || strings.Contains(decoded, text)) {
+			return true
+		}
+	}
+	return false
+}
