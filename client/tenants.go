@@ -22,6 +22,8 @@ type TenantSpec struct {
 	PublishRate     float64 `json:"publish_rate,omitempty"`
 	MaxDestinations int     `json:"max_destinations,omitempty"`
 	MaxKeys         int     `json:"max_keys,omitempty"`
+	MaxSources      int     `json:"max_sources,omitempty"`
+	MaxBins         int     `json:"max_bins,omitempty"`
 }
 
 // Tenant is a tenant as the server shows it.
@@ -54,7 +56,7 @@ func (c *Client) PutTenant(ctx context.Context, spec TenantSpec) (*Tenant, error
 	return c.tenant(ctx, call{method: "PUT", path: tenantPath(spec.Name), body: spec, safe: true})
 }
 
-// DeleteTenant removes a tenant with its events, destinations, deliveries and keys.
+// DeleteTenant removes a tenant with its events, destinations, sources, deliveries and keys.
 func (c *Client) DeleteTenant(ctx context.Context, name string) error {
 	return c.do(ctx, call{method: "DELETE", path: tenantPath(name)}, nil)
 }

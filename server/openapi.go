@@ -24,6 +24,7 @@ func specConfig(version string) huma.Config {
 			}},
 			Tags: []*huma.Tag{
 				{Name: "events", Description: "Publish and read."}, {Name: "destinations", Description: "Who is pushed to."},
+				{Name: "sources", Description: "Who pushes to Hark, and how they prove who they are."},
 				{Name: "deliveries", Description: "What became of each event for each destination."},
 				{Name: "keys", Description: "Who may do what."}, {Name: "tenants", Description: "Isolated spaces."},
 				{Name: "admin", Description: "The server as a whole."},
@@ -53,8 +54,11 @@ func operation(rt *route) huma.Operation {
 		MaxBodyBytes: 256 << 10, Hidden: rt.summary == ""}
 	if parts := strings.Split(rt.path, "/"); len(parts) > 2 && parts[1] == "v1" {
 		op.Tags = []string{parts[2]}
-		if parts[2] == "topics" {
+		switch parts[2] {
+		case "topics":
 			op.Tags = []string{"events"}
+		case "schemes":
+			op.Tags = []string{"sources"}
 		}
 	}
 	if rt.scope != public {

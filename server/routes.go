@@ -50,6 +50,17 @@ func (s *Server) routes(a *api.API) []route {
 		{"POST", "/v1/destinations/{id}/nack", sub, "Give pulled deliveries back", api.Typed(a.Nack), nil, nil},
 		{"POST", "/v1/destinations/{id}/extend", sub, "Extend leases", api.Typed(a.Extend), nil, nil},
 
+		{"POST", "/v1/sources", man, "Create a source", api.Typed(a.CreateSource), nil, nil},
+		{"GET", "/v1/sources", man, "List sources", api.Typed(a.ListSources), nil, nil},
+		{"GET", "/v1/sources/{id}", man, "Get a source", api.Typed(a.GetSource), nil, nil},
+		{"PATCH", "/v1/sources/{id}", man, "Change a source", api.Typed(a.PatchSource), nil, nil},
+		{"DELETE", "/v1/sources/{id}", man, "Delete a source", api.Typed(a.DeleteSource), nil, nil},
+		{"PUT", "/v1/sources/uid/{uid}", man, "Create or replace a source by your own name", api.Typed(a.PutSource), nil, nil},
+		{"POST", "/v1/sources/{id}/pause", man, "Pause a source", api.Typed(a.PauseSource), nil, nil},
+		{"POST", "/v1/sources/{id}/resume", man, "Resume a source", api.Typed(a.ResumeSource), nil, nil},
+		{"POST", "/v1/sources/{id}/rotate-secret", man, "Replace the secret that verifies", api.Typed(a.RotateSourceSecret), nil, nil},
+		{"GET", "/v1/schemes", man, "List the verification schemes", api.Typed(a.ListSchemes), nil, nil},
+
 		{"GET", "/v1/deliveries", man, "List deliveries", api.Typed(a.ListDeliveries), nil, nil},
 		{"POST", "/v1/deliveries", man, "Send an event to a destination", api.Typed(a.SendDelivery), nil, nil},
 		{"POST", "/v1/deliveries/retry", man, "Retry deliveries by filter", api.Typed(a.RetryDeliveries), nil, nil},

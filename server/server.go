@@ -210,7 +210,7 @@ func (s *Server) listen() error {
 
 func (s *Server) api() *api.API {
 	return &api.API{
-		Log: s.eventlog, Registry: s.registry, Deliver: delivery{s.deliver, s.eventlog}, MaxEvent: cmpOr(s.cfg.MaxEvent, hark.MaxEventBytes),
+		Log: s.eventlog, Registry: s.registry, Sources: s.registry, Schemes: schemeViews(), Deliver: delivery{s.deliver, s.eventlog}, MaxEvent: cmpOr(s.cfg.MaxEvent, hark.MaxEventBytes),
 		NewKey: func(t hark.TenantID, k *registry.Key) (*registry.Key, hark.Secret, error) {
 			text, made, err := s.auth.CreateKey(t, k)
 			return made, hark.Secret(text), err

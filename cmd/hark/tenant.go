@@ -34,6 +34,8 @@ type tenantLimits struct {
 	PublishRate     *float64 `help:"Events per second; 0 for no limit." placeholder:"N"`
 	MaxDestinations *int     `help:"Most destinations; 0 for the server's default." placeholder:"N"`
 	MaxKeys         *int     `help:"Most keys; 0 for the server's default." placeholder:"N"`
+	MaxSources      *int     `help:"Most sources; 0 for the server's default." placeholder:"N"`
+	MaxBins         *int     `help:"Most request bins; 0 for the server's default." placeholder:"N"`
 }
 
 // apply puts the limits that were named into a spec.
@@ -53,6 +55,8 @@ func (l *tenantLimits) apply(to *client.TenantSpec) error {
 	give(&to.PublishRate, l.PublishRate)
 	give(&to.MaxDestinations, l.MaxDestinations)
 	give(&to.MaxKeys, l.MaxKeys)
+	give(&to.MaxSources, l.MaxSources)
+	give(&to.MaxBins, l.MaxBins)
 	return nil
 }
 
@@ -99,6 +103,7 @@ func (t *tenantCreate) Run(a *app) error {
 func (a *app) showTenant(t *client.Tenant) {
 	a.facts("tenant", t.Name, "quota", quotaText(t), "retention", ageText(t), "publish rate", orNone("%g per second", t.PublishRate),
 		"destinations", orNone("at most %d", t.MaxDestinations), "keys", orNone("at most %d", t.MaxKeys),
+		"sources", orNone("at most %d", t.MaxSources), "bins", orNone("at most %d", t.MaxBins),
 		"created", stamp(t.Created), "updated", stamp(t.Updated))
 }
 

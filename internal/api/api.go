@@ -27,6 +27,8 @@ type Caller interface {
 	// MayRoute whether it may send all that to a destination.
 	MaySubscribe(patterns []hark.Pattern) error
 	MayRoute(patterns []hark.Pattern) error
+	// MayFeed tells whether the caller may make a source whose events' topics match a pattern.
+	MayFeed(pattern hark.Pattern) error
 	// Reach is what the caller reads when it names no pattern.
 	Reach() []hark.Pattern
 }
@@ -70,11 +72,14 @@ type Registry interface {
 type API struct {
 	Log      Log
 	Registry Registry
+	Sources  Sources
 	Deliver  Deliverer
 	// NewKey makes an API key in a tenant and returns its text, which is nowhere else.
 	NewKey func(t hark.TenantID, k *registry.Key) (*registry.Key, hark.Secret, error)
 	// Redact hides the secret fields of a destination's settings.
 	Redact func(d *hark.Destination) json.RawMessage
+	// Schemes is the table of verification schemes.
+	Schemes []SchemeView
 	// PublicKey returns what verifies a signing secret's signatures when that may be known to all, else "".
 	PublicKey func(hark.Secret) string
 	// Admit tells whether a tenant may publish n events now.
@@ -106,7 +111,9 @@ type callInfo struct {
 }
 
 // base is the URL under which the caller sees this server, without a slash at its end.
-func (a *API) base(ctx context.Context) string { return a.Base(ctx.Value(callerKey).(*callInfo).request) }
+func (a *API) base(ctx context.Context) string {
+	return a.Base(ctx.Value(callerKey).(*callInfo).request)
+}
 
 func callerOf(ctx context.Context) Caller { return ctx.Value(callerKey).(*callInfo).caller }
 

@@ -16,11 +16,13 @@ type TenantBody struct {
 	PublishRate     float64            `json:"publish_rate,omitempty" minimum:"0" doc:"Events per second; 0 for no limit."`
 	MaxDestinations int                `json:"max_destinations,omitempty" minimum:"0"`
 	MaxKeys         int                `json:"max_keys,omitempty" minimum:"0"`
+	MaxSources      int                `json:"max_sources,omitempty" minimum:"0"`
+	MaxBins         int                `json:"max_bins,omitempty" minimum:"0"`
 }
 
 func (b *TenantBody) fill(t *registry.Tenant) {
 	t.Name, t.QuotaBytes, t.OverQuota, t.RetentionAge = b.Name, b.QuotaBytes, b.OverQuota, b.RetentionAge
-	t.PublishRate, t.MaxDestinations, t.MaxKeys = b.PublishRate, b.MaxDestinations, b.MaxKeys
+	t.PublishRate, t.MaxDestinations, t.MaxKeys, t.MaxSources, t.MaxBins = b.PublishRate, b.MaxDestinations, b.MaxKeys, b.MaxSources, b.MaxBins
 }
 
 // TenantAnswer carries one tenant.

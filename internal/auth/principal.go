@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -73,20 +74,32 @@ func (p *Principal) MayRoute(asked []hark.Pattern) error {
 	return p.covers(asked)
 }
 
+// MayFeed tells whether p may make or change a source whose events' topics match a
+// pattern: a source publishes for whoever has its secret.
+func (p *Principal) MayFeed(asked hark.Pattern) error {
+	if err := p.Require(registry.ScopeManage); err != nil {
+		return err
+	}
+	if p.everywhere(p.Publish) || coveredBy(p.Publish, asked) {
+		return nil
+	}
+	return topicForbidden("publish to", string(asked), p.Publish)
+}
+
 func (p *Principal) covers(asked []hark.Pattern) error {
 	if p.everywhere(p.Subscribe) {
 		return nil
 	}
-next:
 	for _, q := range asked {
-		for _, own := range p.Subscribe {
-			if own.Covers(q) {
-				continue next
-			}
+		if !coveredBy(p.Subscribe, q) {
+			return topicForbidden("subscribe to", string(q), p.Subscribe)
 		}
-		return topicForbidden("subscribe to", string(q), p.Subscribe)
 	}
 	return nil
+}
+
+func coveredBy(patterns []hark.Pattern, asked hark.Pattern) bool {
+	return slices.ContainsFunc(patterns, func(own hark.Pattern) bool { return own.Covers(asked) })
 }
 
 func (p *Principal) everywhere(ps []hark.Pattern) bool {
