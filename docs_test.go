@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/destination"
+	"github.com/harkhq/hark/internal/scheme"
 	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/server"
 )
@@ -346,6 +347,91 @@ func TestDocsKinds(t *testing.T) {
 			}
 		}
 		check("", k.Fields)
+	}
+}
+
+// TestDocsSchemes: the part of docs/sources.md between two marks is the table of
+// schemes. HARK_UPDATE_DOCS=1 brings it up to date.
+func TestDocsSchemes(t *testing.T) {
+	const from, to = "<!-- schemes: go test . writes this -->\n", "<!-- end of schemes -->\n"
+	page := read(t, "docs/sources.md")
+	before, rest, ok1 := strings.Cut(page, from)
+	have, after, ok2 := strings.Cut(rest, to)
+	if !ok1 || !ok2 {
+		t.Fatal("docs/sources.md has no place for the schemes")
+	}
+	want := schemesText()
+	if have == want {
+		return
+	}
+	if os.Getenv("HARK_UPDATE_DOCS") == "" {
+		t.Error("docs/sources.md does not show the schemes as they are; HARK_UPDATE_DOCS=1 go test . writes them anew")
+		return
+	}
+	if err := os.WriteFile("docs/sources.md", []byte(before+from+want+to+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// schemesText is the table, then what to enter at each provider and each scheme's settings.
+func schemesText() string {
+	var b strings.Builder
+	cell := strings.NewReplacer("|", "\\|", "<", "&lt;")
+	b.WriteString("| scheme | for | secret | topic |\n|---|---|---|---|\n")
+	for _, s := range scheme.Schemes() {
+		secret := map[scheme.SecretKind]string{scheme.NoSecrets: "–", scheme.PublicKey: "the provider's public key"}[s.Secrets]
+		if s.Secrets == scheme.SharedSecret {
+			if secret = "the provider's"; s.Generate != nil {
+				secret = "yours, or made"
+			}
+		}
+		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | `%s` |\n", s.Name, s.Name, cell.Replace(s.Title), secret, s.Topic)
+	}
+	for _, s := range scheme.Schemes() {
+		fmt.Fprintf(&b, "\n### %s\n\n%s\n", s.Name, cell.Replace(s.Help))
+		if s.SecretHelp != "" {
+			fmt.Fprintf(&b, "\nSecret: %s.\n", cell.Replace(s.SecretHelp))
+		}
+		if len(s.Setup) > 0 {
+			b.WriteString("\n")
+		}
+		for i, line := range s.Setup {
+			fmt.Fprintf(&b, "%d. %s\n", i+1, cell.Replace(line))
+		}
+		if len(s.Fields) > 0 {
+			b.WriteString("\n| setting | is | default |\n|---|---|---|\n")
+			writeFields(&b, cell, "", s.Fields)
+		}
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+func writeFields(b *strings.Builder, cell *strings.Replacer, prefix string, fields []setting.Field) {
+	for i := range fields {
+		f := &fields[i]
+		if f.Type == setting.Object {
+			writeFields(b, cell, prefix+f.Key+".", f.Fields)
+			continue
+		}
+		is := string(f.Type)
+		if len(f.Enum) > 0 {
+			is = "`" + strings.Join(f.Enum, "`, `") + "`"
+		}
+		if f.Help != "" {
+			is += ": " + f.Help
+		}
+		if f.Example != "" {
+			is += "; such as `" + f.Example + "`"
+		}
+		otherwise := ""
+		if f.Default != "" {
+			otherwise = "`" + f.Default + "`"
+		}
+		if f.Required {
+			otherwise = "needed"
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s |\n", prefix+f.Key, cell.Replace(is), cell.Replace(otherwise))
 	}
 }
 

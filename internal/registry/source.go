@@ -197,11 +197,16 @@ func (r *Registry) roomForSource(home *tenant, d *hark.Source) error {
 	return nil
 }
 
-// fillSecret makes a first secret where the scheme can.
+// fillSecret makes a first secret where the scheme can, and where the settings let it:
+// one that only takes keys of a certain form may get none.
 func (r *Registry) fillSecret(d *hark.Source) {
-	if len(d.Secrets) == 0 {
-		if s := r.schemes.NewSecret(d); s != "" {
-			d.Secrets = []hark.SigningSecret{{Value: s}}
+	if len(d.Secrets) > 0 {
+		return
+	}
+	if s := r.schemes.NewSecret(d); s != "" {
+		d.Secrets = []hark.SigningSecret{{Value: s}}
+		if r.schemes.Check(nil, d) != nil {
+			d.Secrets = nil
 		}
 	}
 }
