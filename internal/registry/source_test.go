@@ -401,7 +401,8 @@ func TestSourceModel(t *testing.T) {
 	}
 	s := open(t, rows)
 	if !reflect.DeepEqual(r.sources, s.sources) || !reflect.DeepEqual(r.tokens, s.tokens) ||
-		!reflect.DeepEqual(r.tenants[dt].sourceUIDs, s.tenants[dt].sourceUIDs) || !reflect.DeepEqual(r.tenants[dt].sources, s.tenants[dt].sources) {
+		!reflect.DeepEqual(r.tenants[dt].sourceUIDs, s.tenants[dt].sourceUIDs) ||
+		!slices.EqualFunc(r.tenants[dt].sources, s.tenants[dt].sources, func(a, b *hark.Source) bool { return reflect.DeepEqual(a, b) }) {
 		t.Error("memory and disk differ")
 	}
 	if len(topics) != len(s.sources) {
