@@ -27,7 +27,7 @@ setup: ## install what the end-to-end tests need and is missing (Debian and npm 
 	./e2e/setup.sh
 
 .PHONY: bench
-bench: bench-eventlog bench-webhooks ## all benchmarks, each against its bound in the same run
+bench: bench-eventlog bench-webhooks bench-ingest ## all benchmarks, each against its bound in the same run
 
 .PHONY: bench-eventlog
 bench-eventlog: ## appending to the log against a bare group committer
@@ -36,6 +36,10 @@ bench-eventlog: ## appending to the log against a bare group committer
 .PHONY: bench-webhooks
 bench-webhooks: ## publish and deliver against bare programs
 	$(GO) run ./bench/webhooks
+
+.PHONY: bench-ingest
+bench-ingest: ## signed webhooks in, against a bare server that only verifies
+	$(GO) run ./bench/ingest
 
 .PHONY: bench-isolation
 bench-isolation: ## what bad destinations and tenants do to good ones

@@ -22,7 +22,7 @@ func Roles() {
 		return
 	}
 	roles := map[string]func(*control) error{
-		"sink": sinkRole, "publisher": publisherRole, "bare": bareRole, "loop": loopRole,
+		"sink": sinkRole, "publisher": publisherRole, "bare": bareRole, "loop": loopRole, "bare-hook": bareHookRole,
 	}
 	c := &control{in: json.NewDecoder(bufio.NewReader(os.Stdin)), out: json.NewEncoder(os.Stdout)}
 	if err := roles[os.Args[2]](c); err != nil {

@@ -39,6 +39,9 @@ type Load struct {
 	// Background lets every other process go first: a load that is there to
 	// disturb the server must not take its processor.
 	Background bool `json:"background,omitempty"`
+	// Hook sends signed webhooks to an inbound URL instead of events; only Addr, Size,
+	// Conns and Rate count besides.
+	Hook *Hook `json:"hook,omitempty"`
 }
 
 // LoadReport is what a publisher did.
@@ -67,6 +70,7 @@ type publisher struct {
 	refused         atomic.Uint64
 	held            atomic.Int64 // nanoseconds
 	latency         Hist
+	hooks           *hooks
 
 	mu      sync.Mutex // guards below
 	marked  time.Time
@@ -87,6 +91,9 @@ func publisherRole(c *control) error {
 	if p.load.Rate > 0 {
 		p.due = make(chan time.Time, 1<<16)
 		wg.Go(p.pace)
+	}
+	if p.load.Hook != nil {
+		p.hooks = newHooks(p.load)
 	}
 	for range p.load.Conns {
 		wg.Go(p.run)
@@ -187,7 +194,12 @@ func (p *publisher) full() bool {
 func (p *publisher) run() {
 	var conn net.Conn
 	var w *wire
-	req := newRequest(p.load)
+	var req maker
+	if p.load.Hook != nil {
+		req = p.hooks
+	} else {
+		req = newRequest(p.load)
+	}
 	for {
 		at, ok := p.next()
 		if !ok {
@@ -213,7 +225,7 @@ func (p *publisher) run() {
 	}
 }
 
-func (p *publisher) one(conn net.Conn, w *wire, req *request, at time.Time) error {
+func (p *publisher) one(conn net.Conn, w *wire, req maker, at time.Time) error {
 	first := p.number.Add(int64(p.load.Batch)) - int64(p.load.Batch)
 	if _, err := conn.Write(req.at(at, first)); err != nil {
 		return err
@@ -242,6 +254,12 @@ func (p *publisher) refuse(why string) {
 	if p.example == "" {
 		p.example = why[:min(len(why), 300)]
 	}
+}
+
+// maker makes the bytes of requests.
+type maker interface {
+	// at returns the bytes for a request at a moment, whose events are numbered from first.
+	at(at time.Time, first int64) []byte
 }
 
 // request is a request's bytes, of which only parts change.
