@@ -1,7 +1,6 @@
 package scheme
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -33,7 +32,7 @@ var zoom = Scheme{
 		if event, _ := bodyMember(r.Body, "event"); event != "endpoint.url_validation" || !ok || !plainToken(token, "+/=") {
 			return nil
 		}
-		v := s.Verify(context.Background(), r) // which secret it was
+		v := s.recipe.verify(s, r) // which secret it was
 		if !v.OK() {
 			return nil
 		}
