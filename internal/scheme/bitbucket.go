@@ -10,7 +10,7 @@ import (
 // (support.atlassian.com/bitbucket-cloud/docs/manage-webhooks, "Secure webhooks"; the
 // same on Data Center).
 var bitbucket = Scheme{
-	Name: "bitbucket", Title: "Bitbucket", Secrets: SharedSecret, Topic: "bitbucket.{header.X-Event-Key|token}",
+	Name: "bitbucket", Title: "Bitbucket", Secrets: SharedSecret, Topic: "bitbucket.{header.X-Event-Key}",
 	Help:       "Webhooks of repositories and workspaces, Cloud and Data Center.",
 	SecretHelp: "the Secret of the webhook's settings; choose a long random one",
 	Generate:   rand.Text,

@@ -22,7 +22,7 @@ const (
 // the header WebHook-Allowed-Origin; the status alone is none. Rates are told, and kept
 // by the sender. The asynchronous consent through a callback URL is not supported.
 var cloudEvents = Scheme{
-	Name: "cloudevents", Title: "CloudEvents", Secrets: SharedSecret, Topic: "cloudevents.{header.ce-type|default:event}",
+	Name: "cloudevents", Title: "CloudEvents", Secrets: SharedSecret, Topic: "cloudevents.{header.ce-type}",
 	Help: "Senders of CloudEvents, such as Azure Event Grid. In structured mode the type is in the body: set the topic to " +
 		"cloudevents.{body.type}.",
 	SecretHelp: "the token that the sender puts into Authorization: Bearer …, or into the query as access_token",

@@ -22,10 +22,11 @@ const (
 // (discord.com/developers/docs/interactions/overview, "Setting up an endpoint", and
 // …/docs/events/webhook-events). The tolerance is ours; Discord names none.
 var discord = Scheme{
-	Name: "discord", Title: "Discord", Secrets: PublicKey, Topic: "discord.{body.event.type|token|lower|default:interaction}",
+	Name: "discord", Title: "Discord", Secrets: PublicKey, Topic: "discord.request",
 	Help: "Interactions (slash commands, buttons) and webhook events of an application. " +
 		"An interaction must be answered within three seconds with what the user shall see: set the source's response, " +
-		"such as {\"type\":5} with content type application/json, and send the rest later.",
+		"such as {\"type\":5} with content type application/json, and send the rest later. " +
+		"For webhook events set the topic to discord.{body.event.type}.",
 	SecretHelp: "the Public Key of the application: Developer Portal → General Information",
 	Setup: []string{
 		"Give the source the application's public key first: Discord checks the URL at once",

@@ -15,7 +15,7 @@ var giteaHeaders = []string{"X-Forgejo-Signature", "X-Gitea-Signature", "X-Gogs-
 // The first header that is there decides: a wrong one is not rescued by the next.
 var gitea = Scheme{
 	Name: "gitea", Title: "Gitea, Forgejo or Gogs", Secrets: SharedSecret,
-	Topic:      "gitea.{header.X-Gitea-Event|default:event}",
+	Topic:      "gitea.{header.X-Gitea-Event}",
 	Help:       "Webhooks of repositories, organisations and users.",
 	SecretHelp: "the Secret of the webhook's settings; choose a long random one",
 	Generate:   rand.Text,

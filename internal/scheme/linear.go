@@ -15,7 +15,7 @@ var linearTime = regexp.MustCompile(`("webhookTimestamp"\s*:\s*)\d+`)
 // webhooks").
 var linear = Scheme{
 	Name: "linear", Title: "Linear", Secrets: SharedSecret,
-	Topic:      "linear.{body.type|token|lower|default:event}.{body.action|token|lower|default:event}",
+	Topic:      "linear.{body.type}.{body.action}",
 	Help:       "Webhooks of a workspace or of an OAuth application.",
 	SecretHelp: "the signing secret on the webhook's page at Linear",
 	Setup: []string{

@@ -27,7 +27,7 @@ import (
 // and on the token being used once, which the delivery id sees to. Mailgun tries for
 // eight hours and does not say that it signs anew each time; so the tolerance is long.
 var mailgun = Scheme{
-	Name: "mailgun", Title: "Mailgun", Secrets: SharedSecret, Topic: "mailgun.{body.event-data.event|default:event}",
+	Name: "mailgun", Title: "Mailgun", Secrets: SharedSecret, Topic: "mailgun.{body.event-data.event}",
 	Help:       "Webhooks and routes of a domain. Mailgun signs a token, not the content: use an https URL.",
 	SecretHelp: "the HTTP webhook signing key: Account → API security",
 	Setup: []string{

@@ -12,7 +12,7 @@ import (
 // hub.verify_token is the one that was agreed
 // (developers.facebook.com/docs/graph-api/webhooks/getting-started).
 var meta = Scheme{
-	Name: "meta", Title: "Meta (Facebook, Instagram, WhatsApp)", Secrets: SharedSecret, Topic: "meta.{body.object|token|default:event}",
+	Name: "meta", Title: "Meta (Facebook, Instagram, WhatsApp)", Secrets: SharedSecret, Topic: "meta.{body.object}",
 	Help:       "Webhooks of the Graph API: pages, Instagram, Messenger, WhatsApp Business.",
 	SecretHelp: "the App Secret: App settings → Basic",
 	Fields: []setting.Field{{Key: "verify_token", Type: setting.Text, Title: "Verify token", Required: true, Secret: true, MaxBytes: 256,
