@@ -16,7 +16,7 @@ func (l *Log) commitLoop() error {
 		for _, c := range l.queue.takeControls() {
 			c.done <- c.do(&w)
 		}
-		group, open := l.queue.take(w.group[:0])
+		group, held, open := l.queue.take(w.group[:0])
 		w.group = group
 		switch {
 		case len(group) > 0:
@@ -33,7 +33,7 @@ func (l *Log) commitLoop() error {
 			l.refuseAll(errStopped)
 			return nil
 		default:
-			<-l.queue.wake
+			l.queue.wait(held)
 		}
 	}
 }
@@ -41,7 +41,7 @@ func (l *Log) commitLoop() error {
 // refuseAll answers whoever still waits when the writer ends.
 func (l *Log) refuseAll(err error) {
 	for {
-		group, _ := l.queue.take(nil)
+		group, _, _ := l.queue.take(nil)
 		if len(group) == 0 {
 			break
 		}
@@ -91,11 +91,12 @@ func (w *writer) commit(group []*request) error {
 	if started != nil {
 		w.records = append(w.records, started)
 	}
-	events, size := 0, 0
+	events, size, heavy := 0, 0, false
 	for _, r := range group {
 		w.number(r, bucket, received)
 		events += len(r.events)
 		size += r.size
+		heavy = heavy || r.heavy()
 	}
 	w.usage = l.index.charge(group, w.groups, bucket, received, w.usage[:0])
 	for i := range w.usage {
@@ -109,6 +110,7 @@ func (w *writer) commit(group []*request) error {
 		}
 		return err
 	}
+	l.queue.committed(time.Since(start), heavy)
 	l.index.settle(w.usage, started)
 	l.tail.append(group, &l.end)
 	for _, r := range group {

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type queue struct {
 	barred   map[hark.TenantID]bool
 	controls []*control
 	closed   bool
+	pace     pace
 
 	wake chan struct{} // holds a token when there may be work or an end
 }
@@ -45,6 +47,58 @@ type lane struct {
 	slot  int
 }
 
+// pace keeps large requests from taking all of the disk's time: a synced write of
+// a megabyte takes several times as long as a small one, and whoever comes
+// meanwhile waits for it. While other tenants publish small requests, what large
+// ones take beyond the time of a small one is held to one part in paceShare of the
+// writer's time; with nobody to disturb they are not held.
+type pace struct {
+	until time.Time     // large requests wait until then
+	base  time.Duration // what a small commit takes at best, of late
+	small [2]struct {
+		tenant hark.TenantID
+		at     time.Time
+	} // the last two tenants that brought a small request, the newer first
+}
+
+const (
+	largeBytes = 64 << 10
+	paceShare  = 32
+	paceMemory = time.Second
+	maxPace    = time.Second
+)
+
+// saw notes a small request.
+func (p *pace) saw(t hark.TenantID, now time.Time) {
+	if p.small[0].tenant != t {
+		p.small[1] = p.small[0]
+		p.small[0].tenant = t
+	}
+	p.small[0].at = now
+}
+
+// holds reports whether a large request of a tenant must wait.
+func (p *pace) holds(t hark.TenantID, now time.Time) bool {
+	if !now.Before(p.until) {
+		return false
+	}
+	for _, s := range p.small {
+		if s.tenant != t && now.Sub(s.at) < paceMemory {
+			return true
+		}
+	}
+	return false
+}
+
+// took notes how long a commit took, and whether a large request was part of it.
+func (p *pace) took(d time.Duration, heavy bool, now time.Time) {
+	if !heavy {
+		p.base = min(d, p.base+p.base/64+time.Microsecond)
+		return
+	}
+	p.until = now.Add(min(maxPace, (paceShare-1)*max(0, d-p.base)))
+}
+
 // control is something the committer does between two groups.
 type control struct {
 	do   func(*writer) error
@@ -66,6 +120,9 @@ func (r *request) cost() int { return max(len(r.events), r.size/unitBytes) }
 
 // large requests are a group of their own.
 func (r *request) large() bool { return len(r.events) > GroupEvents || r.size > GroupBytes }
+
+// heavy requests are held back while they would disturb others.
+func (r *request) heavy() bool { return r.size > largeBytes }
 
 // weight is what a waiting request holds in memory, about.
 func (r *request) weight() int { return r.size + len(r.events)*eventOverhead + requestOverhead }
@@ -108,6 +165,9 @@ func (q *queue) push(r *request) error {
 		l.debt = max(0, l.debt-(q.served-l.left)) // others were served in the meantime
 		q.toBack(l)
 	}
+	if !r.heavy() {
+		q.pace.saw(r.tenant, time.Now())
+	}
 	r.lane = l
 	l.waiting = append(l.waiting, r)
 	l.bytes += w
@@ -122,6 +182,20 @@ func (q *queue) signal() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
+	}
+}
+
+// wait returns when there may be work: after a signal, or when what is held may go.
+func (q *queue) wait(held time.Duration) {
+	if held <= 0 {
+		<-q.wake
+		return
+	}
+	t := time.NewTimer(held)
+	defer t.Stop()
+	select {
+	case <-q.wake:
+	case <-t.C:
 	}
 }
 
@@ -144,6 +218,13 @@ func (q *queue) control(do func(*writer) error) error {
 	q.mu.Unlock()
 	q.signal()
 	return <-c.done
+}
+
+// committed tells how long a commit took, and whether a large request was part of it.
+func (q *queue) committed(d time.Duration, heavy bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pace.took(d, heavy, time.Now())
 }
 
 func (q *queue) takeControls() []*control {
@@ -179,53 +260,72 @@ func (q *queue) giveUp(r *request) {
 }
 
 // take fills group with the next turns' requests. It returns false when the
-// queue is closed and empty.
-func (q *queue) take(group []*request) ([]*request, bool) {
+// queue is closed and empty, and how long to wait when all that is there is held.
+func (q *queue) take(group []*request) (_ []*request, held time.Duration, open bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	now := time.Now()
 	events, size := 0, 0
+	var heldBack []*lane
 	for q.first != nil && events < GroupEvents && size < GroupBytes {
 		l := q.popTurn()
-		if l.front() == nil {
+		switch r := l.front(); {
+		case r == nil:
 			q.leave(l)
 			continue
-		}
-		if l.debt > 0 && q.first != nil {
+		case r.heavy() && !q.closed && q.pace.holds(l.tenant, now):
+			heldBack = append(heldBack, l)
+			continue
+		case l.debt > 0 && q.first != nil:
 			l.debt = max(0, l.debt-turnCost)
 			q.toBack(l)
 			continue
 		}
-		spent, full := 0, false
-		for r := l.front(); r != nil && spent < turnCost && !full; r = l.front() {
-			if len(group) > 0 && (r.large() || events+len(r.events) > GroupEvents || size+r.size > GroupBytes) {
-				full = true
-				break
-			}
-			q.pop(l)
-			if !r.taken.CompareAndSwap(0, requestTaken) {
-				continue // its client gave up just now
-			}
-			group = append(group, r)
-			events += len(r.events)
-			size += r.size
-			spent += r.cost()
-			full = r.large()
+		n, bytes, full := 0, 0, false
+		if group, n, bytes, full = q.turn(l, group, events, size); full {
+			events, size = GroupEvents, GroupBytes
 		}
-		q.served += spent
-		l.debt = min(maxDebt, l.debt+max(0, spent-turnCost))
-		switch {
-		case l.front() == nil:
-			q.leave(l)
-		case spent == 0:
-			q.toFront(l) // it did not fit: it begins the next group
-		default:
-			q.toBack(l)
-		}
-		if full {
+		events, size = events+n, size+bytes
+	}
+	for _, l := range slices.Backward(heldBack) {
+		q.toFront(l)
+	}
+	if len(group) == 0 && len(heldBack) > 0 {
+		held = q.pace.until.Sub(now)
+	}
+	return group, held, !q.closed || len(group) > 0
+}
+
+// turn takes what a lane may bring now into a group that holds events and size
+// already. Full tells that nothing more fits.
+func (q *queue) turn(l *lane, group []*request, events, size int) (_ []*request, n, bytes int, full bool) {
+	spent := 0
+	for r := l.front(); r != nil && spent < turnCost && !full; r = l.front() {
+		if len(group) > 0 && (r.large() || events+n+len(r.events) > GroupEvents || size+bytes+r.size > GroupBytes) {
+			full = true
 			break
 		}
+		q.pop(l)
+		if !r.taken.CompareAndSwap(0, requestTaken) {
+			continue // its client gave up just now
+		}
+		group = append(group, r)
+		n += len(r.events)
+		bytes += r.size
+		spent += r.cost()
+		full = r.large()
 	}
-	return group, !q.closed || len(group) > 0
+	q.served += spent
+	l.debt = min(maxDebt, l.debt+max(0, spent-turnCost))
+	switch {
+	case l.front() == nil:
+		q.leave(l)
+	case spent == 0:
+		q.toFront(l) // it did not fit: it begins the next group
+	default:
+		q.toBack(l)
+	}
+	return group, n, bytes, full
 }
 
 // front is the lane's next request; nil for none.

@@ -55,7 +55,7 @@ func TestTurns(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				taken, open := q.take(nil)
+				taken, _, open := q.take(nil)
 				if !open || len(taken) == 0 {
 					t.Fatal("nothing taken")
 				}
@@ -93,7 +93,7 @@ func TestTurnsOfMany(t *testing.T) {
 	}
 	q.push(fake(99, 1, 600))
 	for group := range 22 {
-		taken, _ := q.take(nil)
+		taken, _, _ := q.take(nil)
 		if taken[0].tenant == 99 || taken[len(taken)-1].tenant == 99 {
 			return
 		}
@@ -148,7 +148,7 @@ func TestQueueModel(t *testing.T) {
 				}
 				live = append(live[:i], live[i+1:]...)
 			default:
-				group, _ := q.take(nil)
+				group, _, _ := q.take(nil)
 				checkGroup(t, group)
 				taken(group)
 			}
@@ -156,7 +156,7 @@ func TestQueueModel(t *testing.T) {
 		q.close()
 		for open := true; open; {
 			var group []*request
-			group, open = q.take(nil)
+			group, _, open = q.take(nil)
 			taken(group)
 		}
 		if q.bytes != 0 || q.first != nil || q.last != nil {

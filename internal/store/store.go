@@ -23,7 +23,7 @@ import (
 const FolderFormat = 1
 
 // pebbleFormat is raised one release after the Pebble that brought it, since it is one-way.
-const pebbleFormat = pebble.FormatTableFormatV6
+const pebbleFormat = pebble.FormatValueSeparation
 
 // Options say where and how to open a store. The zero value of each but Dir is usable.
 type Options struct {
@@ -152,11 +152,19 @@ func PebbleOptions(o Options) *pebble.Options {
 		DisableWAL:                  false,
 		Logger:                      log,
 	}
+	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy { return valueSeparation }
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		p.Levels[i].BlockSize = 16 << 10
 	}
 	return p
+}
+
+// valueSeparation keeps values of events out of compactions: they are written once,
+// into blob files, beside the tables of keys. Retention drops both together.
+var valueSeparation = pebble.ValueSeparationPolicy{
+	Enabled: true, MinimumSize: 256, MaxBlobReferenceDepth: 10,
+	RewriteMinimumAge: 5 * time.Minute, TargetGarbageRatio: 0.5,
 }
 
 // Commit applies records as one batch and returns after it was synced. It is
