@@ -3,7 +3,7 @@
 // keys and retention.
 //
 // Files, in reading order: log.go (open, ids, cursors), append.go (what a
-// publisher's goroutine does), queue.go (turns), committer.go (the one writer),
+// publisher's goroutine does), queue.go (turns), pace.go (large requests), committer.go (the one writer),
 // tail.go, read.go, count.go, bucket.go (offset → bucket, usage), retention.go, disk.go.
 //
 // # Appending
@@ -12,7 +12,8 @@
 // tenant's queue. The committer takes requests from the tenants in turn, at most
 // [GroupEvents] or [GroupBytes] a group; a larger client batch is a group of its
 // own. A turn is worth some events or bytes: a tenant that takes more sits out as
-// many turns as it took too much, while others wait. It assigns
+// many turns as it took too much, while others wait. Large requests, whose commits
+// make everyone wait longer, are paced while other tenants publish small ones. It assigns
 // offsets, commits the group as one synced batch, appends to the tail together
 // with moving the end, then answers. A request is one batch or part of one: it is there whole or
 // not at all.
