@@ -38,6 +38,7 @@ type Config struct {
 	DeliveryAge   time.Duration `help:"How long deliveries and attempts are kept (720h)." env:"HARK_DELIVERY_AGE" yaml:"delivery_age"`
 	DeliveryBytes int64         `help:"How many bytes of deliveries a tenant keeps (5 GiB)." env:"HARK_DELIVERY_BYTES" yaml:"delivery_bytes"`
 	MaxHold       time.Duration `help:"How long retention waits for the slowest cursor (72h)." env:"HARK_MAX_HOLD" yaml:"max_hold"`
+	CaptureBytes  int64         `help:"How many bytes of captured requests a tenant keeps (256 MiB)." env:"HARK_CAPTURE_BYTES" yaml:"capture_bytes"`
 	DiskFloor     int64         `help:"Free bytes below which publishing is refused (the larger of 1 GiB and 5 percent; negative for none)." env:"HARK_DISK_FLOOR" yaml:"disk_floor"`
 
 	MaxInFlight int           `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
@@ -76,6 +77,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.RetainBytes, 10<<30)
 	def(&c.DeliveryAge, 30*24*time.Hour)
 	def(&c.DeliveryBytes, 5<<30)
+	def(&c.CaptureBytes, 256<<20)
 	def(&c.MaxInFlight, 8000)
 	def(&c.KeyRate, 5000)
 	def(&c.SourceRate, 1000)
@@ -110,6 +112,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxEvent < 0 || c.MaxEvent > 8<<20 {
 		fault("max-event", "must be between 1 and 8388608 bytes")
+	}
+	if c.CaptureBytes < 0 {
+		fault("capture-bytes", "must be at least 1 byte")
 	}
 	if c.MaxInFlight < 1 {
 		fault("max-in-flight", "must be at least 1")

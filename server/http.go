@@ -57,12 +57,18 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 			s.logRequest(r, rec, id, took)
 		}()
 		var ctx context.Context
+		var view *viewer
+		if rt.scope&seeBin != 0 {
+			view = s.viewerOf(r)
+		}
 		if rt.scope == public {
 			ctx = api.WithCaller(r, nil, id)
+		} else if view != nil {
+			ctx = api.WithCaller(r, view, id)
 		} else {
 			p, err := s.auth.Authenticate(r)
 			if err == nil {
-				err = p.Require(rt.scope)
+				err = p.Require(rt.scope &^ seeBin)
 			}
 			if err != nil {
 				problem := api.ProblemOf(err, id)

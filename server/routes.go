@@ -13,6 +13,9 @@ import (
 // public routes need no credential.
 const public registry.Scopes = 0
 
+// seeBin marks routes that a bin's own link (its view capability) opens too.
+const seeBin registry.Scopes = 1 << 7
+
 // route is one URL of the program. Exactly one of typed and raw is set.
 type route struct {
 	method, path string
@@ -27,6 +30,7 @@ type route struct {
 // routes is every URL, with the scope it needs.
 func (s *Server) routes(a *api.API) []route {
 	const pub, sub, man, adm = registry.ScopePublish, registry.ScopeSubscribe, registry.ScopeManage, registry.ScopeAdmin
+	const see = man | seeBin
 	return []route{
 		{"POST", "/v1/events", pub, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
 		{"POST", "/v1/topics/{topic}", pub, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
@@ -60,6 +64,35 @@ func (s *Server) routes(a *api.API) []route {
 		{"POST", "/v1/sources/{id}/resume", man, "Resume a source", api.Typed(a.ResumeSource), nil, nil},
 		{"POST", "/v1/sources/{id}/rotate-secret", man, "Replace the secret that verifies", api.Typed(a.RotateSourceSecret), nil, nil},
 		{"GET", "/v1/schemes", man, "List the verification schemes", api.Typed(a.ListSchemes), nil, nil},
+
+		{"POST", "/v1/bins", man, "Create a request bin", api.Typed(a.CreateBin), nil, nil},
+		{"GET", "/v1/bins", man, "List bins", api.Typed(a.ListBins), nil, nil},
+		{"GET", "/v1/bins/{id}", see, "Get a bin", api.Typed(a.GetBin), nil, nil},
+		{"PATCH", "/v1/bins/{id}", man, "Change a bin", api.Typed(a.PatchBin), nil, nil},
+		{"DELETE", "/v1/bins/{id}", man, "Delete a bin and all it holds", api.Typed(a.DeleteBin), nil, nil},
+		{"GET", "/v1/bins/{id}/requests", see, "List or search a bin's requests", nil, api.Raw(a.ListCaptures), docListCaptures},
+		{"DELETE", "/v1/bins/{id}/requests", man, "Delete all of a bin's requests", nil, api.Raw(a.ClearCaptures), docNothing},
+		{"GET", "/v1/bins/{id}/requests/{capture}", see, "Get a request", nil, api.Raw(a.GetCapture), docGetCapture},
+		{"DELETE", "/v1/bins/{id}/requests/{capture}", man, "Delete a request", nil, api.Raw(a.DeleteCapture), docNothing},
+		{"GET", "/v1/bins/{id}/requests/{capture}/body", see, "Get a request's body", nil, api.Raw(a.GetCaptureBody), docFile},
+		{"GET", "/v1/bins/{id}/requests/{capture}/curl", see, "Get a request as a curl command", nil, api.Raw(a.GetCaptureCurl), docFile},
+		{"GET", "/v1/bins/{id}/requests/{capture}/export", see, "Export a request", nil, api.Raw(a.ExportCapture), docFile},
+		{"POST", "/v1/bins/{id}/requests/{capture}/replay", man, "Send a request again", nil, api.Raw(a.ReplayCapture), docReplay},
+		{"GET", "/v1/bins/{id}/export", see, "Export a bin's requests", nil, api.Raw(a.ExportCaptures), docFile},
+		{"GET", "/v1/bins/{id}/live", see, "Watch a bin's requests live", nil, api.Raw(a.LiveCaptures), docLive},
+		{"GET", "/v1/bins/{id}/wait", see, "Wait for a request", nil, api.Raw(a.WaitCapture), docWait},
+
+		{"GET", "/v1/sources/{id}/requests", man, "List or search a source's recent requests", nil, api.Raw(a.ListCaptures), docListCaptures},
+		{"DELETE", "/v1/sources/{id}/requests", man, "Delete a source's recent requests", nil, api.Raw(a.ClearCaptures), docNothing},
+		{"GET", "/v1/sources/{id}/requests/{capture}", man, "Get a request", nil, api.Raw(a.GetCapture), docGetCapture},
+		{"DELETE", "/v1/sources/{id}/requests/{capture}", man, "Delete a request", nil, api.Raw(a.DeleteCapture), docNothing},
+		{"GET", "/v1/sources/{id}/requests/{capture}/body", man, "Get a request's body", nil, api.Raw(a.GetCaptureBody), docFile},
+		{"GET", "/v1/sources/{id}/requests/{capture}/curl", man, "Get a request as a curl command", nil, api.Raw(a.GetCaptureCurl), docFile},
+		{"GET", "/v1/sources/{id}/requests/{capture}/export", man, "Export a request", nil, api.Raw(a.ExportCapture), docFile},
+		{"POST", "/v1/sources/{id}/requests/{capture}/replay", man, "Send a request again", nil, api.Raw(a.ReplayCapture), docReplay},
+		{"GET", "/v1/sources/{id}/export", man, "Export a source's recent requests", nil, api.Raw(a.ExportCaptures), docFile},
+		{"GET", "/v1/sources/{id}/live", man, "Watch a source's requests live", nil, api.Raw(a.LiveCaptures), docLive},
+		{"GET", "/v1/sources/{id}/wait", man, "Wait for a request", nil, api.Raw(a.WaitCapture), docWait},
 
 		{"GET", "/v1/deliveries", man, "List deliveries", api.Typed(a.ListDeliveries), nil, nil},
 		{"POST", "/v1/deliveries", man, "Send an event to a destination", api.Typed(a.SendDelivery), nil, nil},

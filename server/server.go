@@ -19,6 +19,7 @@ import (
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/api"
 	"github.com/harkhq/hark/internal/auth"
+	"github.com/harkhq/hark/internal/capture"
 	"github.com/harkhq/hark/internal/deliver"
 	"github.com/harkhq/hark/internal/destination"
 	"github.com/harkhq/hark/internal/egress"
@@ -46,6 +47,7 @@ type Server struct {
 	store    *store.Store
 	eventlog *eventlog.Log
 	registry *registry.Registry
+	captures *capture.Rings
 	auth     *auth.Authenticator
 	egress   *egress.Client
 	sender   *destination.Sender
@@ -57,6 +59,7 @@ type Server struct {
 
 	listener net.Listener
 	http     *http.Server
+	stopping chan struct{} // closed when the HTTP server begins to stop
 	ready    atomic.Bool
 	firstKey string
 }
@@ -76,7 +79,7 @@ func New(cfg Config) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openDelivery, s.listen} {
+	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openDelivery, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -188,6 +191,7 @@ func (s *Server) listen() error {
 		}
 		s.auth.AllowLocal(port)
 	}
+	s.stopping = make(chan struct{})
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
@@ -199,6 +203,7 @@ func (s *Server) listen() error {
 		ConnContext: rawhead.ConnContext, ConnState: rawhead.ConnState,
 	}
 	heads := rawhead.Config{Keep: ingest.Is[[]byte]}
+	s.http.RegisterOnShutdown(func() { close(s.stopping) })
 	if s.cfg.TLSCert != "" {
 		if heads.TLS, err = tlsConfig(s.cfg.TLSCert, s.cfg.TLSKey, s.log); err != nil {
 			return fmt.Errorf("--tls-cert: %w", err)
@@ -218,6 +223,7 @@ func (s *Server) api() *api.API {
 		Redact: destination.Redact,
 		Admit:  s.admit, PublicKey: destination.VerifyingKey,
 		Backup: s.backup, Base: s.front.Base,
+		Bins: s.registry, Captures: s.captures, Replayer: replayer{s}, RedactSource: redactSource, Stopping: s.stopping,
 	}
 }
 
@@ -256,7 +262,7 @@ func (s *Server) Version() string { return s.version }
 // server runs any more and the data folder is closed.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Close()
-	failed := make(chan error, 4)
+	failed := make(chan error, 8)
 	start := func(name string, run func(context.Context) error) (stop func()) {
 		partCtx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
@@ -270,6 +276,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	stopLog := start("event log", s.eventlog.Run)
 	stopAuth := start("auth", s.auth.Run)
+	stopCaptures := start("captures", s.captures.Run)
+	stopReaper := start("bins", s.reap)
 	stopDeliver := start("delivery", s.deliver.Run)
 	stopDebug := start("debug", s.serveDebug)
 	stopHTTP := start("http", s.serveHTTP)
@@ -284,7 +292,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Error("stopping because a part failed", "error", err)
 	}
 	s.ready.Store(false)
-	for _, stop := range []func(){stopHTTP, stopDebug, stopDeliver, stopAuth, stopLog} {
+	for _, stop := range []func(){stopHTTP, stopDebug, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
 		stop()
 	}
 	s.log.Info("stopped")

@@ -31,6 +31,8 @@ type Caller interface {
 	MayFeed(pattern hark.Pattern) error
 	// Reach is what the caller reads when it names no pattern.
 	Reach() []hark.Pattern
+	// Creator names the caller for what is counted for each: its key; "" for none.
+	Creator() string
 }
 
 // Log is what the handlers need of the event log.
@@ -90,6 +92,14 @@ type API struct {
 	Base func(*http.Request) string
 	// MaxEvent bounds one event in bytes.
 	MaxEvent int
+
+	Bins     Bins
+	Captures Captures
+	// RedactSource hides the secret fields of a source's settings.
+	RedactSource func(d *hark.Source) json.RawMessage
+	Replayer     Replayer
+	// Stopping is closed when the server stops: what has no end by itself ends then.
+	Stopping <-chan struct{}
 }
 
 type contextKey int

@@ -75,6 +75,32 @@ func (r *Registry) SourceByToken(token string) *hark.Source {
 	return d
 }
 
+// BinByID returns a bin of any tenant, or nil: for whoever comes with the capability to
+// see it, which says nothing of a tenant.
+func (r *Registry) BinByID(id hark.SourceID) *hark.Source {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if d := r.sources[id]; d != nil && d.Bin != nil {
+		return d
+	}
+	return nil
+}
+
+// EachBin calls fn for every bin there is.
+func (r *Registry) EachBin(fn func(*hark.Source)) {
+	r.mu.RLock()
+	all := make([]*hark.Source, 0, 64)
+	for _, d := range r.sources {
+		if d.Bin != nil {
+			all = append(all, d)
+		}
+	}
+	r.mu.RUnlock()
+	for _, d := range all {
+		fn(d)
+	}
+}
+
 // SourceByUID returns a source or bin by its owner's name for it.
 func (r *Registry) SourceByUID(t hark.TenantID, uid string) (*hark.Source, error) {
 	r.mu.RLock()
