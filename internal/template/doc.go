@@ -1,7 +1,7 @@
-// Package template is text with placeholders: how a source makes a topic of a
-// request, and how a chat room says what happened. It is pure: no I/O, no clock.
+// Package template is text with placeholders: how the owner of a chat room says what
+// happened. It is pure: no I/O, no clock. The templates of sources (package ingest)
+// write paths in the same way, but read a body that they do not keep, and make topics.
 //
-//	github.{header.X-GitHub-Event}
 //	{body.user.name|default:somebody} paid {body.amount} ({topic})
 //
 // # Syntax
