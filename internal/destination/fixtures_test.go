@@ -1,5 +1,13 @@
 package destination
 
+import (
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/harkhq/hark"
+)
+
 // fixture is what the conformance suite needs to know of a kind. Every kind has one.
 type fixture struct {
 	// good settings, fullest first; "%URL%" is the test's server.
@@ -8,6 +16,21 @@ type fixture struct {
 	secrets []string
 	// bad settings and the fields at fault, in order.
 	bad []badSettings
+	// ok is the body of an answer of success; empty for any.
+	ok string
+	// answers are what a room's app says besides the status, and what it means.
+	answers []answer
+}
+
+// answer is one of a chat app's.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	want   hark.Outcome
+	after  time.Duration
+	// says is part of what the owner is told.
+	says string
 }
 
 type badSettings struct {
@@ -15,7 +38,13 @@ type badSettings struct {
 	fields   []string
 }
 
-var fixtures = map[string]fixture{
+var fixtures = func() map[string]fixture {
+	all := maps.Clone(ownFixtures)
+	maps.Copy(all, chatFixtures)
+	return all
+}()
+
+var ownFixtures = map[string]fixture{
 	"webhook": {
 		good: []string{
 			`{"url":"%URL%/hook?token=Qtoken","method":"PUT","format":"envelope","headers":{"X-Api-Key":"Skey-in-header","x-number":"1"},

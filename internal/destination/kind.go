@@ -3,14 +3,16 @@ package destination
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/setting"
 )
 
 // table holds every kind, in the order of the dashboard.
-var table = []*Kind{&webhookKind, &pullKind}
+var table = []*Kind{&webhookKind, &pullKind, &googlechatKind, &slackKind, &discordKind, &teamsKind, &telegramKind, &mattermostKind}
 
 // Mode says who moves.
 type Mode string
@@ -35,6 +37,11 @@ type Kind struct {
 	check func(c *setting.Check, v setting.Values)
 	// host names whom it dials, for the caps per host; nil for nobody.
 	host func(v setting.Values) string
+	// hosts are those by which a URL tells that it is a room of this kind; with a dot
+	// before it, a host under any name. FromURL makes settings of such a URL, where they
+	// are more than the URL; nil if it is none.
+	hosts   []string
+	fromURL func(u *url.URL) map[string]string
 	// newSecret makes a signing secret; nil for a kind that does not sign.
 	newSecret func(v setting.Values) hark.Secret
 	// open makes what sends to d; nil in mode pull.
@@ -61,6 +68,29 @@ func (k *Kind) Schema() json.RawMessage { return setting.Schema(k.Fields) }
 
 // Signs reports whether destinations of the kind have signing secrets.
 func (k *Kind) Signs() bool { return k.newSecret != nil }
+
+// Recognise tells the kind that a URL belongs to, and the settings it gives, for those
+// who paste what an app shows them. Without such a kind it is a webhook.
+func Recognise(raw string) (kind string, settings map[string]string) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "https" {
+		return webhookKind.Name, map[string]string{"url": raw}
+	}
+	host := strings.ToLower(u.Hostname())
+	for _, k := range table {
+		if k.fromURL != nil {
+			if settings := k.fromURL(u); settings != nil {
+				return k.Name, settings
+			}
+		}
+		for _, h := range k.hosts {
+			if host == h || h[0] == '.' && strings.HasSuffix(host, h) {
+				return k.Name, map[string]string{"url": raw}
+			}
+		}
+	}
+	return webhookKind.Name, map[string]string{"url": raw}
+}
 
 // opened sends to one revision of one destination. It is safe for concurrent use.
 type opened interface {

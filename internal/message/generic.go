@@ -91,7 +91,11 @@ func flatten(fields []Field, prefix string, object map[string]any, depth int) []
 	return fields
 }
 
+// field is a value with its name; an address is a link to itself.
 func field(name, value string) Field {
+	if to := goodURL(value); to != "" && len(value) <= shownValue {
+		return Field{clean(name, 80), Line{link(value, to)}}
+	}
 	return Field{clean(name, 80), Line{{Text: clean(value, shownValue)}}}
 }
 

@@ -25,6 +25,8 @@ type Field struct {
 	Secret bool
 	// Default applies when the setting is absent; it is written as in a CLI flag.
 	Default string
+	// Multiline texts may have line breaks and tabs.
+	Multiline bool
 	// Enum holds all allowed texts, if it is not empty.
 	Enum []string
 	// Example is shown as a placeholder.

@@ -189,7 +189,7 @@ func (f *Field) checkText(c *Check, name, s string) bool {
 		c.Fault(name, "must not be empty"+example(f))
 	case len(s) > limit:
 		c.Fault(name, fmt.Sprintf("has %d bytes and the limit is %d", len(s), limit))
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, f.isControl):
 		c.Fault(name, "must not hold line breaks or other control characters")
 	case len(f.Enum) > 0 && !slices.Contains(f.Enum, s):
 		c.Fault(name, "must be one of "+strings.Join(f.Enum, ", "))
@@ -197,6 +197,10 @@ func (f *Field) checkText(c *Check, name, s string) bool {
 		return true
 	}
 	return false
+}
+
+func (f *Field) isControl(r rune) bool {
+	return (r < ' ' || r == 0x7f) && !(f.Multiline && (r == '\n' || r == '\r' || r == '\t'))
 }
 
 func (f *Field) within(n int64) bool {
