@@ -323,6 +323,9 @@ func problemCodes(t *testing.T) map[string]string {
 // TestDocsKinds: a row for every setting of every kind, with its default and its words.
 func TestDocsKinds(t *testing.T) {
 	pages := map[string]string{"webhook": "docs/webhooks.md"}
+	for _, room := range []string{"googlechat", "slack", "discord", "teams", "telegram", "mattermost"} {
+		pages[room] = "docs/chat.md"
+	}
 	for _, k := range destination.Kinds() {
 		name := pages[k.Name]
 		if name == "" {

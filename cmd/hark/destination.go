@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/client"
+	"github.com/harkhq/hark/internal/destination"
+	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/webhook"
 )
 
@@ -48,7 +51,7 @@ func (o *oneDestination) find(a *app) (*client.Client, hark.DestinationID, error
 }
 
 type destinationAdd struct {
-	What string `arg:"" optional:"" name:"url|kind" help:"The URL of a webhook, or another kind of destination, such as pull."`
+	What string `arg:"" optional:"" name:"url|kind" help:"The URL of a webhook or of a chat room, or a kind of destination, such as pull."`
 
 	URL     string            `name:"url" help:"Where to send." placeholder:"URL"`
 	Kind    string            `kong:"-"`
@@ -73,18 +76,30 @@ func (*destinationAdd) Help() string {
 	return `Examples:
   hark destination add https://example.com/hook --topic 'orders.*' --uid billing
   hark destination add pull --topic 'jobs.>' --uid workers
+  hark destination add googlechat --url 'https://chat.googleapis.com/v1/spaces/…' --topic 'github.>'
   hark destination add https://example.com/hook --topic 'orders.*' --filter '{"data.total":{"$gte":100}}'
   hark destination add https://example.com/hook --set method=PUT --set 'headers={"x-team":"blue"}'`
 }
 
-// kindAndURL takes apart what may be either.
+// kindAndURL takes apart what may be either. A URL that a chat app shows says by
+// itself which kind it is for.
 func (d *destinationAdd) kindAndURL() error {
 	d.Kind = "webhook"
 	switch isURL := strings.ContainsAny(d.What, ":/."); {
 	case isURL && d.URL != "":
 		return wrongUse("hark destination add --help", "give the URL once")
 	case isURL:
-		d.URL = d.What
+		kind, settings := destination.Recognise(d.What)
+		d.Kind, d.URL = kind, settings["url"]
+		delete(settings, "url")
+		for name, value := range settings {
+			if _, given := d.Set[name]; !given {
+				if d.Set == nil {
+					d.Set = map[string]string{}
+				}
+				d.Set[name] = value
+			}
+		}
 	case d.What != "":
 		d.Kind = d.What
 	}
@@ -206,7 +221,7 @@ func (d *destinationAdd) settings() (map[string]any, error) {
 	settings := map[string]any{}
 	for name, value := range d.Set {
 		settings[name] = value
-		if v := json.RawMessage(value); json.Valid(v) {
+		if v := json.RawMessage(value); json.Valid(v) && !isText(d.Kind, name) {
 			settings[name] = v
 		}
 	}
@@ -220,6 +235,14 @@ func (d *destinationAdd) settings() (map[string]any, error) {
 		return nil, wrongUse("hark destination add https://example.com/hook --topic 'orders.*'", "a webhook needs the URL to send to")
 	}
 	return settings, nil
+}
+
+// isText tells whether a setting is text whatever it looks like: a number of a chat, say.
+func isText(kind, name string) bool {
+	k := destination.Find(kind)
+	return k != nil && slices.ContainsFunc(k.Fields, func(f setting.Field) bool {
+		return f.Key == name && (f.Type == setting.Text || f.Type == setting.URL)
+	})
 }
 
 func (d *destinationAdd) retry() (*hark.Retry, error) {
@@ -292,12 +315,13 @@ func join(ps []hark.Pattern) string {
 // target is what people would call the place a destination sends to.
 func target(d *client.Destination) string {
 	var settings struct {
-		URL string `json:"url"`
+		URL    string `json:"url"`
+		ChatID string `json:"chat_id"`
 	}
 	if json.Unmarshal(d.Settings, &settings) != nil {
 		return ""
 	}
-	return settings.URL
+	return cmp.Or(settings.URL, settings.ChatID)
 }
 
 func stateCell(state string) cell {

@@ -73,7 +73,7 @@ var discordText = dialect{
 func escapeMarkdown(s string) string {
 	var b strings.Builder
 	for _, r := range s {
-		if strings.ContainsRune("\\*_~`|>#[]()<:-+", r) {
+		if strings.ContainsRune("\\*_~`|>#[]()<:-+&", r) {
 			b.WriteByte('\\')
 		}
 		b.WriteRune(r)

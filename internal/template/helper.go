@@ -30,7 +30,6 @@ var helpers = []Helper{
 	{Name: "short", Arg: "characters", number: true, Help: "at most so many characters, the last one … where it was longer", apply: short},
 	{Name: "first", Arg: "characters", number: true, Help: "the first characters, as of a commit's hash", apply: first},
 	{Name: "after", Arg: "text", Help: "what follows the last such text, all where there is none", apply: after},
-	{Name: "token", Help: "as one token of a topic: what is no letter, digit, _ or - becomes -", apply: onText(token)},
 	{Name: "count", Help: "how many elements an array or object has", apply: count},
 	{Name: "list", Arg: "name", Help: "a line for each of an array's first 10 elements: what is at that path in it", apply: list},
 	{Name: "date", Help: "a time (RFC 3339 or Unix seconds) as 2 Jan 2006 15:04 UTC", apply: date},
@@ -117,15 +116,6 @@ func after(v any, arg string) any {
 		return s[i+len(arg):]
 	}
 	return s
-}
-
-func token(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
-			return r
-		}
-		return '-'
-	}, s)
 }
 
 func count(v any, _ string) any {
