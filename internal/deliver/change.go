@@ -145,22 +145,32 @@ func (d *Deliverer) replace(old, now *hark.Destination) *target {
 }
 
 func (d *Deliverer) addIndex(x *hark.Destination, t *target) {
-	if t.set.Pull {
-		return // it fetches: the dispatcher need not know it
-	}
-	index := d.index[x.Tenant]
+	all := d.indexOf(t)
+	index := all[x.Tenant]
 	if index == nil {
 		index = &hark.TopicIndex[*target]{}
-		d.index[x.Tenant] = index
+		all[x.Tenant] = index
 	}
 	for _, p := range x.Topics {
 		index.Add(p, t)
 	}
 }
 
+// indexOf returns the index that a target is in: its kind, and with it this, never changes.
+func (d *Deliverer) indexOf(t *target) map[hark.TenantID]*hark.TopicIndex[*target] {
+	if t.set.Pull {
+		return d.pulled
+	}
+	return d.index
+}
+
 func (d *Deliverer) unindex(x *hark.Destination) {
-	t, index := d.targets[x.ID], d.index[x.Tenant]
-	if t == nil || index == nil {
+	t := d.targets[x.ID]
+	if t == nil {
+		return
+	}
+	index := d.indexOf(t)[x.Tenant]
+	if index == nil {
 		return
 	}
 	for _, p := range x.Topics {

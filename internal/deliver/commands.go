@@ -16,6 +16,8 @@ type Wish struct {
 	Test bool
 	// Wait waits for the result of the attempt.
 	Wait bool
+	// InTurn leaves it to the destination's breaker when it goes, as with a retry of many.
+	InTurn bool
 }
 
 // Sent is what a Wish led to. Attempt is nil when nobody waited for it.
@@ -40,7 +42,7 @@ func (d *Deliverer) Send(ctx context.Context, t hark.TenantID, id hark.Destinati
 	sent := Sent{ID: hark.DeliveryID{Destination: id, Event: e.ID}, State: hark.Due}
 	var answer chan Answer
 	d.mu.Lock()
-	err = d.ask(t, id, metaOf(e), Ask{Test: w.Test, Alone: true}, w.Wait, &answer)
+	err = d.ask(t, id, metaOf(e), Ask{Test: w.Test, Alone: !w.InTurn}, w.Wait, &answer)
 	if err == nil {
 		err = d.awaitCommit()
 	}

@@ -188,6 +188,7 @@ func (c *Core) Remove(now int64, id hark.DestinationID, set *Settings) {
 		c.refuse(d, hark.NoSuch("destination", id.String()))
 	}
 	d.rerun = nil
+	c.passAll(d)
 	for _, x := range d.sorted() {
 		if x.waiter != 0 {
 			c.out.Answers = append(c.out.Answers, Answer{Req: x.waiter, Err: hark.NoSuch("destination", id.String())})

@@ -228,6 +228,13 @@ type Grant struct {
 	Deadline int64
 }
 
+// Passed tells that a destination has passed a watched stretch of the log and holds
+// nothing of it. What it rests on is durable with the records of the same Out.
+type Passed struct {
+	Dest  hark.DestinationID
+	First hark.Offset
+}
+
 // Out collects commands. Records come first: nothing else of an Out but Sends
 // and Reads may take effect before they are committed.
 type Out struct {
@@ -237,11 +244,12 @@ type Out struct {
 	Notices  []Notice
 	Disables []Disable
 	Answers  []Answer
+	Passed   []Passed
 }
 
 // Empty reports whether there is no command.
 func (o *Out) Empty() bool {
-	return len(o.Records)+len(o.Sends)+len(o.Reads)+len(o.Notices)+len(o.Disables)+len(o.Answers) == 0
+	return len(o.Records)+len(o.Sends)+len(o.Reads)+len(o.Notices)+len(o.Disables)+len(o.Answers)+len(o.Passed) == 0
 }
 
 // Reset empties o and keeps its memory, unless a burst made it large.
@@ -250,6 +258,7 @@ func (o *Out) Reset() {
 	o.Records, o.Sends, o.Reads = o.Records[:0], o.Sends[:0], o.Reads[:0]
 	clear(o.Answers)
 	o.Notices, o.Disables, o.Answers = o.Notices[:0], o.Disables[:0], o.Answers[:0]
+	o.Passed = o.Passed[:0]
 	if cap(o.Records) > 1<<16 {
 		o.Records = nil
 	}
@@ -276,8 +285,9 @@ type Core struct {
 	ahead    []*dest     // own cursors at or beyond the mark, about to join it
 	known    []*dest     // destinations that remember rows beyond their position
 
-	timers heap[*dest]
-	idle   list[*dest]
+	timers  heap[*dest]
+	idle    list[*dest]
+	watched []*dest // at the mark, with watched stretches that it has still to pass
 
 	flight share
 	held   int
@@ -405,6 +415,7 @@ func (c *Core) nudge(d *dest) {
 	if d.open && len(d.all) > 1 && (!d.own || d.ahead) {
 		c.leave(d, c.dispatched)
 	}
+	c.passWatches(d)
 	c.wantPage(d)
 	c.wantReplay(d)
 	if d.set.Pull {

@@ -95,6 +95,7 @@ type dest struct {
 	catchFrom hark.Offset
 	caught    []Meta
 
+	watching
 	breaker
 	notes *notes
 	pull  *pulling
@@ -166,6 +167,9 @@ func (c *Core) hold(d *dest, x *delivery) {
 	d.lanes[x.lane]++
 	d.tenant.held++
 	c.held++
+	if len(d.watches) > 0 {
+		d.watchHeld(x.Offset)
+	}
 	if x.saved == 0 {
 		c.rowless = append(c.rowless, x)
 		c.rowlessN++
@@ -270,6 +274,9 @@ func (c *Core) drop(x *delivery) {
 		x.saved = hark.Cancelled // so that no checkpoint writes it
 	}
 	c.passKey(x)
+	if len(d.watches) > 0 {
+		c.watchDropped(d, x.Offset)
+	}
 	if x.lane == LaneReplay && d.rerun != nil {
 		c.replayProgress(d)
 	}
@@ -381,7 +388,7 @@ func (c *Core) record(d *dest, r Record) {
 func (c *Core) restOrWake(d *dest) {
 	idle := len(d.all) == 0 && !d.own && !d.savedOwn && !d.isDirty && d.flight == 0 && d.notes == nil &&
 		d.rerun == nil && !d.open && d.health == (Health{}) && !d.inKnown && !d.reading && !d.in[0] && !d.in[1] &&
-		!d.atHost[0] && !d.atHost[1] && d.active()
+		!d.atHost[0] && !d.atHost[1] && len(d.watches) == 0 && d.active()
 	switch {
 	case idle && !d.isIdle:
 		d.isIdle, d.idleAt = true, c.now

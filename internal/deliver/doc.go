@@ -41,9 +41,17 @@
 // other failure is the event's: it alone waits for its own schedule and dies
 // alone. 429 and any Retry-After (capped at [MaxRetryAfter]) pause at once.
 //
+// # Watching
+//
+// Whoever asks with [Deliverer.Watch] is told once when a destination has passed a
+// stretch of the log and holds nothing of it. The core counts what is held of each
+// watched stretch as deliveries begin and end, so that being watched costs a
+// destination a search and the others nothing.
+//
 // Read in this order: core.go, dest.go, position.go, configure.go, push.go,
-// breaker.go, fair.go, manual.go, replay.go, pull.go (the core); shell.go,
-// commit.go, read.go, restore.go, change.go, commands.go, list.go (the shell).
+// breaker.go, fair.go, manual.go, replay.go, pull.go, watch.go (the core); shell.go,
+// commit.go, read.go, restore.go, change.go, commands.go, list.go,
+// stretch.go (the shell).
 //
 // Lock order: what the registry holds, Deliverer.commitMu, Deliverer.mu, then
 // whatever store and log lock. Neither of ours is held while somebody waits for

@@ -51,6 +51,9 @@ func (c *Core) Dispatched(now int64, upto hark.Offset, n int) {
 	c.dispatched = max(c.dispatched, upto)
 	c.passed += n
 	c.joinAhead()
+	if len(c.watched) > 0 {
+		c.markPassed()
+	}
 	c.advance(now)
 	c.settleUp()
 }
@@ -92,6 +95,7 @@ func (c *Core) leave(d *dest, position hark.Offset) {
 func (c *Core) join(d *dest) {
 	d.own, d.ahead, d.catching, d.caught = false, false, false, nil
 	c.markDirty(d)
+	c.awaitMark(d)
 }
 
 // mayJoin reports whether a destination that reached the mark may stay there.

@@ -34,6 +34,9 @@ type Config struct {
 	Disable func(ctx context.Context, t hark.TenantID, id hark.DestinationID, reason string) error
 	// Publish appends an operational event; nil for none.
 	Publish func(ctx context.Context, t hark.TenantID, e hark.Event) error
+	// Passed answers [Deliverer.Watch], once for each destination and stretch. It is
+	// called with locks held: it must be quick and not call back. Nil if nothing is watched.
+	Passed func(id hark.DestinationID, first hark.Offset)
 
 	Limits Limits
 	// CommitEvery is how long results wait for each other; default 5 ms.
@@ -75,7 +78,8 @@ type Deliverer struct {
 	core       *Core
 	targets    map[hark.DestinationID]*target
 	index      map[hark.TenantID]*hark.TopicIndex[*target]
-	pending    []Record // not yet committed, in order
+	pulled     map[hark.TenantID]*hark.TopicIndex[*target] // of those that fetch: the dispatcher need not know them
+	pending    []Record                                    // not yet committed, in order
 	answers    []Answer
 	committing []Record // in the commit under way
 	spare      Out
@@ -135,6 +139,7 @@ func New(cfg Config) *Deliverer {
 	d := &Deliverer{cfg: cfg,
 		targets: make(map[hark.DestinationID]*target),
 		index:   make(map[hark.TenantID]*hark.TopicIndex[*target]),
+		pulled:  make(map[hark.TenantID]*hark.TopicIndex[*target]),
 		waiters: make(map[uint64]chan Answer),
 		usage:   make(map[usageKey]*store.Usage),
 		notices: make(chan Notice, 1024),
@@ -360,6 +365,9 @@ func (d *Deliverer) flush() {
 		case d.notices <- n:
 		default: // thousands a second: the hooks' counters have told
 		}
+	}
+	for _, p := range out.Passed {
+		d.cfg.Passed(p.Dest, p.First)
 	}
 	for _, x := range out.Disables {
 		d.helpers.Go(func() { d.disable(x) })

@@ -248,6 +248,7 @@ type world struct {
 	dests   map[hark.DestinationID]*simDest
 	ids     []hark.DestinationID
 	removed map[hark.DestinationID]bool
+	watches map[simKey]*simWatch // by destination and first offset
 
 	eff, durable *simStore
 	pending      []simBatch
@@ -264,7 +265,7 @@ type world struct {
 	stats   simStats
 }
 
-type simStats struct{ sends, crashes, pages, replays, gaps, grants, disables int }
+type simStats struct{ sends, crashes, pages, replays, gaps, grants, disables, passed int }
 
 func (s *simStats) add(o simStats) {
 	s.sends += o.sends
@@ -274,6 +275,7 @@ func (s *simStats) add(o simStats) {
 	s.gaps += o.gaps
 	s.grants += o.grants
 	s.disables += o.disables
+	s.passed += o.passed
 }
 
 const simStart = 1_700_000_000_000
@@ -332,7 +334,7 @@ func newWorld(t *testing.T, seed uint64, verbose bool) *world {
 			replays: map[hark.DestinationID]ReplayRange{}, gaps: map[hark.DestinationID][][2]hark.Offset{},
 			health: map[hark.DestinationID]Health{}, cfg: map[hark.DestinationID]simCfg{},
 			serial: map[hark.DestinationID]int{}, reopened: map[simKey]int{}},
-		leases: map[simKey]simLease{}, acked: map[simKey]bool{}, waiters: map[uint64]func(Answer){}}
+		watches: map[simKey]*simWatch{}, leases: map[simKey]simLease{}, acked: map[simKey]bool{}, waiters: map[uint64]func(Answer){}}
 	w.lim = Limits{Window: 3 + rng.IntN(20), SmallWindow: 2, Held: 40 + rng.IntN(60), TenantHeld: 20 + rng.IntN(60), PullWindow: 3 + rng.IntN(20),
 		PullAhead: 5 + rng.IntN(20), ManualWindow: 1 + rng.IntN(5), ReplayWindow: 2 + rng.IntN(6), Flight: 4 + rng.IntN(20), TenantFlight: 2 + rng.IntN(10),
 		HostFlight: 2 + rng.IntN(8), Bytes: 2000 + rng.IntN(8000), TenantBytes: 1000 + rng.IntN(3000), StartConcurrency: 1 + rng.IntN(6),
@@ -414,6 +416,9 @@ func (w *world) drain() {
 				w.drain()
 			})
 		}
+	}
+	for _, p := range out.Passed {
+		w.passed(p)
 	}
 	for _, dis := range out.Disables {
 		w.stats.disables++

@@ -66,6 +66,12 @@ func (w *world) remove(id hark.DestinationID) {
 }
 
 func (w *world) publish() {
+	first := hark.Offset(len(w.log) + 1)
+	defer func() {
+		if w.chance(40) {
+			w.watch(first, hark.Offset(len(w.log)))
+		}
+	}()
 	for range 1 + w.rng.IntN(8) {
 		e := simEvent{o: hark.Offset(len(w.log) + 1), tenant: hark.TenantID(1 + w.rng.IntN(2)), topic: string(rune('a' + w.rng.IntN(3))),
 			key: uint64(w.rng.IntN(4)), size: int32(10 + w.rng.IntN(300)), at: w.now}
@@ -147,6 +153,10 @@ func (w *world) restart() {
 			w.core.Restore(w.now, id, r)
 		}
 	}
+	for _, x := range w.watches {
+		x.asked = false
+	}
+	w.askWatches()
 	w.core.Tick(w.now)
 	w.drain()
 	w.dispatch()
@@ -459,6 +469,7 @@ func (w *world) verify() {
 	}
 	w.commit(len(w.pending))
 	w.checkPositions()
+	w.checkWatches()
 	for _, id := range w.ids {
 		cfg, ok := w.durable.cfg[id]
 		if !ok {

@@ -48,6 +48,7 @@ type request struct {
 	buf     []byte // the records' values
 	size    int
 	idem    *store.IdempotencyStored
+	attach  Attach
 	// taken goes from 0 to 1 when the committer takes it or to 2 when its client gives up, whichever is first.
 	taken atomic.Int32
 	done  chan error
@@ -86,6 +87,17 @@ func (r *request) release() {
 // ([hark.TooMany]), no room on disk, stopping, or no turn before ctx ended
 // ([hark.Unavailable]); after each of them nothing was appended.
 func (l *Log) Append(ctx context.Context, t hark.TenantID, events []hark.Event, idem Idempotency) (Appended, error) {
+	return l.AppendWith(ctx, t, events, idem, nil)
+}
+
+// Attach returns what is to become durable in the very commit that appends events,
+// now that it is known where they begin. The one writer calls it: it must be quick,
+// and it is not called for a repetition.
+type Attach func(first hark.EventID, b store.Bucket) store.Record
+
+// AppendWith is [Log.Append] with a record beside the events: either both are there
+// after a crash, or neither.
+func (l *Log) AppendWith(ctx context.Context, t hark.TenantID, events []hark.Event, idem Idempotency, attach Attach) (Appended, error) {
 	if ctx.Err() != nil {
 		return Appended{}, errTooBusy(ctx)
 	}
@@ -93,6 +105,7 @@ func (l *Log) Append(ctx context.Context, t hark.TenantID, events []hark.Event, 
 	if err != nil {
 		return Appended{}, err
 	}
+	r.attach = attach
 	if idem.Key == "" {
 		return l.submit(ctx, r)
 	}

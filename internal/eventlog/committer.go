@@ -140,6 +140,9 @@ func (w *writer) number(r *request, bucket store.Bucket, received time.Time) {
 		r.idem.Value.First = r.first.Offset
 		w.records = append(w.records, r.idem)
 	}
+	if r.attach != nil {
+		w.records = append(w.records, r.attach(r.first, bucket))
+	}
 }
 
 // seal ends the newest bucket if it is old and not empty, so that retention can

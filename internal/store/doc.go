@@ -30,11 +30,15 @@
 //	32 by state     tenant 4, bucket 4, state 1, destination 8, offset 8 → nothing (never for delivered)
 //	33 attempt      tenant 4, bucket 4, destination 8, offset 8, number 4 → attempt
 //	34 delivery use tenant 4, bucket 4                  → see Usage
+//	38 batch        tenant 4, bucket 4, offset 8        → told at 8, JSON; ended ones, see batch.go
+//	39 batch name   tenant 4, bucket 4, hash 16         → offset 8
 //	40 cursor       tenant 4, destination 8             → offset 8; absent: at the mark
 //	41 replay       tenant 4, destination 8             → from, to, position 8 each
 //	42 gap          tenant 4, destination 8, to 8       → from, to, at 8 each
 //	43 filtered     tenant 4, destination 8             → count 8
 //	44 health       tenant 4, destination 8             → failing since 8, warned at 8, warned 1, told 1
+//	48 open batch   tenant 4, offset 8                  → JSON
+//	49 owed batch   tenant 4, offset 8                  → told at 8, destination 8
 //	50 capture      tenant 4, source 8, capture 8       → capture without its body, see capture.go
 //	51 its body     tenant 4, source 8, capture 8       → bytes; absent when empty
 //	52 capture use  tenant 4, source 8                  → see CaptureUsage

@@ -24,11 +24,15 @@ const (
 	tableByState     = 0x32
 	tableAttempt     = 0x33
 	tableDeliveryUse = 0x34
+	tableBatch       = 0x38
+	tableBatchName   = 0x39
 	tableCursor      = 0x40
 	tableReplay      = 0x41
 	tableGap         = 0x42
 	tableFiltered    = 0x43
 	tableHealth      = 0x44
+	tableOpenBatch   = 0x48
+	tableOwedBatch   = 0x49
 	tableCapture     = 0x50
 	tableCaptureBody = 0x51
 	tableCaptureUse  = 0x52

@@ -127,14 +127,14 @@ func (r *EventsRemoved) apply(b *pebble.Batch) {
 	set(b, tenantKey(tableLost, r.Tenant), key(nil).off(r.Usage.Last))
 }
 
-// DeliveriesRemoved takes a tenant's delivery rows, attempts and indexes of one bucket away.
+// DeliveriesRemoved takes a tenant's delivery rows, attempts, indexes and ended batches of one bucket away.
 type DeliveriesRemoved struct {
 	Tenant hark.TenantID
 	Bucket Bucket
 }
 
 func (r *DeliveriesRemoved) apply(b *pebble.Batch) {
-	for _, table := range []byte{tableDelivery, tableByEvent, tableByState, tableAttempt} {
+	for _, table := range []byte{tableDelivery, tableByEvent, tableByState, tableAttempt, tableBatch, tableBatchName} {
 		k := bucketKey(table, r.Tenant, r.Bucket)
 		must(b.DeleteRange(k, k.after(), nil))
 	}
@@ -192,7 +192,8 @@ type TenantErased struct {
 func (r *TenantErased) apply(b *pebble.Batch) {
 	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableUsage, tableLost, tableDelivery,
 		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth,
-		tableCapture, tableCaptureBody, tableCaptureUse} {
+		tableCapture, tableCaptureBody, tableCaptureUse,
+		tableBatch, tableBatchName, tableOpenBatch, tableOwedBatch} {
 		k := tenantKey(table, r.Tenant)
 		must(b.DeleteRange(k, k.after(), nil))
 	}
