@@ -244,6 +244,8 @@ type BatchReport struct {
 	Events       int                `json:"events"`
 	Counts       BatchCounts        `json:"counts"`
 	Destinations []BatchDestination `json:"destinations"`
+	// Omitted tells that the destinations would make the event larger than the server takes.
+	Omitted bool `json:"destinations_omitted,omitempty"`
 }
 
 // Encode returns the report as the data of an event.

@@ -37,11 +37,14 @@ type Destination struct {
 	ID     DestinationID `json:"id"`
 	Tenant TenantID      `json:"-"`
 	// UID is the owner's own name for it, unique in the tenant; empty for none.
-	UID    string          `json:"uid,omitempty"`
-	Name   string          `json:"name,omitempty"`
-	Kind   string          `json:"kind"`
-	Topics []Pattern       `json:"topics"`
-	Filter json.RawMessage `json:"filter,omitempty"`
+	UID    string    `json:"uid,omitempty"`
+	Name   string    `json:"name,omitempty"`
+	Kind   string    `json:"kind"`
+	Topics []Pattern `json:"topics"`
+	// Callback marks one that Hark made for the callbacks of batches: it has no topics
+	// and gets only what is sent to it. Its uid begins with [CallbackUID].
+	Callback bool            `json:"callback,omitempty"`
+	Filter   json.RawMessage `json:"filter,omitempty"`
 	// Settings are the kind's own: its table row describes the fields.
 	Settings json.RawMessage `json:"settings"`
 	// Secrets sign; the newest first. All that have not expired sign.
@@ -64,6 +67,9 @@ type Destination struct {
 	// Revision rises with every change; it guards conditional updates.
 	Revision uint64 `json:"revision"`
 }
+
+// CallbackUID begins the uid of a destination that Hark made for callbacks, and of no other.
+const CallbackUID = "callback/"
 
 // OnDead says what an ordered destination does after a delivery died.
 type OnDead string

@@ -34,6 +34,7 @@ var rooms = map[string]string{
 	"internal/capture":     ". internal/store",
 	"internal/sample":      "internal/scheme",
 	"internal/deliver":     ". internal/store internal/eventlog internal/registry",
+	"internal/batch":       ". internal/store internal/eventlog",
 	"internal/destination": ". webhook internal/egress internal/setting internal/message",
 	"internal/web":         ".",
 	"internal/api":         ". internal/store internal/eventlog internal/registry internal/capture",

@@ -26,10 +26,12 @@ func (s *Server) openDelivery() error {
 		Filter:   compileFilter,
 		Disable:  s.disable,
 		Publish:  s.publish,
+		Passed:   func(id hark.DestinationID, first hark.Offset) { s.batches.Passed(id, first) },
 		Limits:   deliver.Limits{Flight: s.cfg.MaxInFlight},
 		DrainFor: s.cfg.StopTimeout,
 		Hooks:    s.deliverHooks(),
 	})
+	s.newBatches()
 	s.registry.Watch(func(c registry.Change) { s.deliver.Changed(c.Destination.Old, c.Destination.New) })
 	if err := s.deliver.Restore(); err != nil {
 		return fmt.Errorf("restoring deliveries: %w", err)

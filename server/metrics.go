@@ -30,6 +30,7 @@ type metrics struct {
 	commitTime  prometheus.Histogram
 	removed     *prometheus.CounterVec
 	attempts    *prometheus.CounterVec
+	batches     *prometheus.CounterVec
 	attemptTime prometheus.Histogram
 	resultTime  prometheus.Histogram
 	diskLow     prometheus.Gauge
@@ -66,6 +67,7 @@ func newMetrics() *metrics {
 	m.commitTime = histogram("hark_log_commit_seconds", "Time of one group commit, with its sync.", latency)
 	m.removed = counters("hark_log_removed_events_total", "Events taken by retention.", "reason")
 	m.attempts = counters("hark_deliver_attempts_total", "Attempts that ended.", "outcome")
+	m.batches = counters("hark_batches_ended_total", "Batches that ended.", "state")
 	m.attemptTime = histogram("hark_deliver_attempt_seconds", "Time of one attempt.", latency)
 	m.resultTime = histogram("hark_deliver_commit_seconds", "Time of one commit of results, with its sync.", latency)
 	m.diskLow = prometheus.NewGauge(prometheus.GaugeOpts{Name: "hark_disk_low", Help: "1 while publishing is refused for want of disk space."})
@@ -92,6 +94,8 @@ func (m *metrics) route(method, path string) func(status int, took time.Duration
 func (m *metrics) attempted(o hark.Outcome) prometheus.Counter {
 	return m.attempts.WithLabelValues(o.String())
 }
+
+func (m *metrics) batchEnded(state hark.BatchState) { m.batches.WithLabelValues(string(state)).Inc() }
 
 // logHooks makes the event log count.
 func (s *Server) logHooks() eventlog.Hooks {
@@ -131,6 +135,7 @@ func (s *Server) watchRooms() {
 	gauge("hark_deliver_in_flight", "Attempts under way.", func() float64 { return float64(s.deliver.Load().InFlight) })
 	gauge("hark_deliver_exceptions", "Deliveries in flight or waiting for a retry, in memory.", func() float64 { return float64(s.deliver.Load().Exceptions) })
 	gauge("hark_deliver_uncommitted_records", "Records that wait for the next commit.", func() float64 { return float64(s.deliver.Load().Uncommited) })
+	gauge("hark_batches_open", "Batches that are waited for.", func() float64 { return float64(s.batches.Open()) })
 	gauge("hark_egress_open_connections", "Sockets open to destinations.", func() float64 { return float64(s.egress.Stats().Open) })
 	gauge("hark_disk_free_bytes", "Free bytes of the data folder's file system.", func() float64 { free, _ := s.eventlog.Disk(); return float64(free) })
 	gauge("hark_store_disk_bytes", "Bytes of the data folder.", func() float64 { return float64(s.store.Stats().DiskBytes) })

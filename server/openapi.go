@@ -26,6 +26,7 @@ func specConfig(version string) huma.Config {
 				{Name: "events", Description: "Publish and read."}, {Name: "destinations", Description: "Who is pushed to."},
 				{Name: "sources", Description: "Who pushes to Hark, and how they prove who they are."},
 				{Name: "deliveries", Description: "What became of each event for each destination."},
+				{Name: "batches", Description: "Publish many events and be told when all are done."},
 				{Name: "keys", Description: "Who may do what."}, {Name: "tenants", Description: "Isolated spaces."},
 				{Name: "admin", Description: "The server as a whole."},
 			},

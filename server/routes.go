@@ -101,6 +101,11 @@ func (s *Server) routes(a *api.API) []route {
 		{"POST", "/v1/deliveries/{id}/retry", man, "Retry a delivery", api.Typed(a.RetryDelivery), nil, nil},
 		{"POST", "/v1/deliveries/{id}/cancel", man, "Cancel a delivery", api.Typed(a.CancelDelivery), nil, nil},
 
+		{"POST", "/v1/batches", pub, "Publish a batch and be told of its end", nil, api.Raw(a.CreateBatch), docCreateBatch},
+		{"GET", "/v1/batches", pub, "List batches", api.Typed(a.ListBatches), nil, nil},
+		{"GET", "/v1/batches/{id}", pub, "Get a batch and its progress", api.Typed(a.GetBatch), nil, nil},
+		{"DELETE", "/v1/batches/{id}", pub, "Forget a batch", api.Typed(a.DeleteBatch), nil, nil},
+
 		{"POST", "/v1/keys", adm, "Create an API key", api.Typed(a.CreateKey), nil, nil},
 		{"GET", "/v1/keys", adm, "List API keys", api.Typed(a.ListKeys), nil, nil},
 		{"GET", "/v1/keys/{id}", adm, "Get an API key", api.Typed(a.GetKey), nil, nil},

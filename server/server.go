@@ -19,6 +19,7 @@ import (
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/api"
 	"github.com/harkhq/hark/internal/auth"
+	"github.com/harkhq/hark/internal/batch"
 	"github.com/harkhq/hark/internal/capture"
 	"github.com/harkhq/hark/internal/deliver"
 	"github.com/harkhq/hark/internal/destination"
@@ -53,6 +54,7 @@ type Server struct {
 	sender   *destination.Sender
 	front    *ingest.Front
 	deliver  *deliver.Deliverer
+	batches  *batch.Batches
 	rates    rates
 	spec     huma.API
 	door     *ingest.Door
@@ -79,7 +81,7 @@ func New(cfg Config) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openDelivery, s.listen} {
+	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openDelivery, s.openBatches, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -220,8 +222,9 @@ func (s *Server) api() *api.API {
 			text, made, err := s.auth.CreateKey(t, k)
 			return made, hark.Secret(text), err
 		},
-		Redact: destination.Redact,
-		Admit:  s.admit, PublicKey: destination.VerifyingKey,
+		Redact:  destination.Redact,
+		Batches: s.batches,
+		Admit:   s.admit, PublicKey: destination.VerifyingKey,
 		Backup: s.backup, Base: s.front.Base,
 		Bins: s.registry, Captures: s.captures, Replayer: replayer{s}, RedactSource: redactSource, Stopping: s.stopping,
 	}
@@ -279,6 +282,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopCaptures := start("captures", s.captures.Run)
 	stopReaper := start("bins", s.reap)
 	stopDeliver := start("delivery", s.deliver.Run)
+	stopBatches := start("batches", s.batches.Run)
 	stopDebug := start("debug", s.serveDebug)
 	stopHTTP := start("http", s.serveHTTP)
 	s.ready.Store(true)
@@ -292,7 +296,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Error("stopping because a part failed", "error", err)
 	}
 	s.ready.Store(false)
-	for _, stop := range []func(){stopHTTP, stopDebug, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
+	for _, stop := range []func(){stopHTTP, stopDebug, stopBatches, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
 		stop()
 	}
 	s.log.Info("stopped")

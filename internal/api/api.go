@@ -51,6 +51,7 @@ type Log interface {
 // Registry is what the handlers need of the registry.
 type Registry interface {
 	Destination(t hark.TenantID, id hark.DestinationID) (*hark.Destination, error)
+	DestinationByUID(t hark.TenantID, uid string) (*hark.Destination, error)
 	Destinations(t hark.TenantID, q registry.DestinationQuery) (page []*hark.Destination, more bool)
 	CreateDestination(t hark.TenantID, d *hark.Destination, attach ...registry.Attach) (*hark.Destination, error)
 	UpdateDestination(t hark.TenantID, id hark.DestinationID, revision uint64, edit func(d *hark.Destination) error, attach ...registry.Attach) (*hark.Destination, error)
@@ -76,6 +77,7 @@ type API struct {
 	Registry Registry
 	Sources  Sources
 	Deliver  Deliverer
+	Batches  Batches
 	// NewKey makes an API key in a tenant and returns its text, which is nowhere else.
 	NewKey func(t hark.TenantID, k *registry.Key) (*registry.Key, hark.Secret, error)
 	// Redact hides the secret fields of a destination's settings.

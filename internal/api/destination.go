@@ -36,6 +36,7 @@ type DestinationView struct {
 	Name        string                `json:"name,omitempty"`
 	Kind        string                `json:"kind"`
 	Topics      []hark.Pattern        `json:"topics"`
+	Callback    bool                  `json:"callback,omitempty" doc:"Made by Hark for the callbacks of batches: it has no topics and gets only what is sent to it."`
 	Settings    json.RawMessage       `json:"settings"`
 	Filter      json.RawMessage       `json:"filter,omitempty"`
 	Ordered     bool                  `json:"ordered,omitempty"`
@@ -64,7 +65,7 @@ type OldSecret struct {
 type StatusView = hark.DestinationStatus
 
 func (a *API) view(d *hark.Destination, reveal bool) DestinationView {
-	v := DestinationView{ID: d.ID, UID: d.UID, Name: d.Name, Kind: d.Kind, Topics: d.Topics, Settings: a.Redact(d),
+	v := DestinationView{ID: d.ID, UID: d.UID, Name: d.Name, Kind: d.Kind, Topics: d.Topics, Callback: d.Callback, Settings: a.Redact(d),
 		Filter: d.Filter, Ordered: d.Ordered, OnDead: d.OnDead, Retry: d.Retry, RateLimit: d.RateLimit,
 		Concurrency: d.Concurrency, State: d.State, Reason: d.Reason, Created: d.Created, Updated: d.Updated, Revision: d.Revision}
 	if len(d.Secrets) > 0 {

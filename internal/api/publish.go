@@ -74,18 +74,8 @@ func (a *API) PublishTopic(w http.ResponseWriter, r *http.Request) error {
 // append checks who may publish what, appends, and answers with the ids.
 func (a *API) append(w http.ResponseWriter, r *http.Request, events []hark.Event, batch bool, body []byte) error {
 	caller := callerOf(r.Context())
-	for i := range events {
-		topic := events[i].Topic
-		if hark.IsReserved(topic) {
-			return inBatch(batch, i, &hark.Error{Kind: hark.Forbidden, Code: "reserved-topic", Field: "topic",
-				Msg: `topics that begin with "hark." are Hark's own; choose another name`})
-		}
-		if err := hark.CheckTopic(topic); err != nil {
-			return inBatch(batch, i, err)
-		}
-		if err := caller.MayPublish(topic); err != nil {
-			return inBatch(batch, i, err)
-		}
+	if err := mayPublish(caller, events, batch); err != nil {
+		return err
 	}
 	idem, err := idempotencyOf(r, body)
 	if err != nil {
@@ -109,6 +99,23 @@ func (a *API) append(w http.ResponseWriter, r *http.Request, events []hark.Event
 	w.WriteHeader(status)
 	_, err = w.Write(answer)
 	return ignoreWrite(err)
+}
+
+func mayPublish(caller Caller, events []hark.Event, batch bool) error {
+	for i := range events {
+		topic := events[i].Topic
+		if hark.IsReserved(topic) {
+			return inBatch(batch, i, &hark.Error{Kind: hark.Forbidden, Code: "reserved-topic", Field: "topic",
+				Msg: `topics that begin with "hark." are Hark's own; choose another name`})
+		}
+		if err := hark.CheckTopic(topic); err != nil {
+			return inBatch(batch, i, err)
+		}
+		if err := caller.MayPublish(topic); err != nil {
+			return inBatch(batch, i, err)
+		}
+	}
+	return nil
 }
 
 var jsonContentType = []string{"application/json"}

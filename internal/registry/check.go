@@ -33,8 +33,15 @@ func (r *Registry) check(home *tenant, old, d *hark.Destination) error {
 	if id, taken := home.uids[d.UID]; taken && d.UID != "" && (old == nil || old.ID != id) {
 		fault(uidTaken(id.String()))
 	}
+	if strings.HasPrefix(d.UID, hark.CallbackUID) != d.Callback {
+		fault(hark.Invalidf("uid", fmt.Sprintf("%q begins the uids of the destinations that callbacks of batches go to, and of no other", hark.CallbackUID)))
+	}
 	d.Topics = dedupe(d.Topics)
-	faults = append(faults, checkPatterns("topics", d.Topics, 1)...)
+	if d.Callback && len(d.Topics) > 0 {
+		fault(hark.Invalidf("topics", "a destination for callbacks has none: make another one"))
+	} else if !d.Callback {
+		faults = append(faults, checkPatterns("topics", d.Topics, 1)...)
+	}
 	fault(r.checkFilter(d))
 	faults = append(faults, checkSending(d)...)
 	if len(d.Settings) > hark.MaxSettingsBytes {

@@ -170,7 +170,7 @@ func (r *Registry) update(old *hark.Destination, revision uint64, edit func(*har
 
 // replace checks and commits d in place of old. The caller holds write.
 func (r *Registry) replace(old, d *hark.Destination, at time.Time, attach []Attach) (*hark.Destination, error) {
-	d.ID, d.Tenant, d.Kind, d.Created = old.ID, old.Tenant, old.Kind, old.Created
+	d.ID, d.Tenant, d.Kind, d.Created, d.Callback = old.ID, old.Tenant, old.Kind, old.Created, old.Callback
 	d.Updated, d.Revision = old.Updated, old.Revision
 	if err := r.check(r.tenants[old.Tenant], old, d); err != nil {
 		return nil, err
@@ -213,6 +213,31 @@ func (r *Registry) PutDestination(t hark.TenantID, revision uint64, d *hark.Dest
 		return nil
 	}, attach)
 	return now, false, err
+}
+
+// EnsureCallback returns the destination that callbacks with d.UID go to, and makes it
+// of d if it is not there; one that is there stays as it is.
+func (r *Registry) EnsureCallback(t hark.TenantID, d *hark.Destination) (now *hark.Destination, created bool, err error) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	if old, err := r.DestinationByUID(t, d.UID); err == nil {
+		return old, false, nil
+	}
+	if home := r.tenants[t]; home != nil {
+		n := 0
+		for _, x := range home.destinations {
+			if x.Callback {
+				n++
+			}
+		}
+		if n >= r.limits.Callbacks {
+			return nil, false, tooMany("destinations for callbacks", n)
+		}
+	}
+	d = cloneDestination(d)
+	d.Callback = true
+	now, err = r.create(t, d, nil)
+	return now, err == nil, err
 }
 
 // SetDestinationState pauses, disables or (active) resumes, with a reason for people.

@@ -55,6 +55,7 @@ type Limits struct {
 	// SourceBody is the most that a source may set as its largest body, in bytes;
 	// default [hark.MaxEventBytes].
 	SourceBody int
+	Callbacks  int // of one tenant: destinations that callbacks made; default 1,000
 }
 
 func (l Limits) withDefaults() Limits {
@@ -65,6 +66,7 @@ func (l Limits) withDefaults() Limits {
 	l.Bins = cmp.Or(l.Bins, 1_000)
 	l.BinsPerCreator = cmp.Or(l.BinsPerCreator, 100)
 	l.SourceBody = cmp.Or(l.SourceBody, hark.MaxEventBytes)
+	l.Callbacks = cmp.Or(l.Callbacks, 1_000)
 	return l
 }
 
