@@ -26,7 +26,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", dir, "./receiver", "./publisher", "./worker").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir, "./receiver", "./publisher", "./worker", "./batch").CombinedOutput()
 	os.Stderr.Write(out)
 	return dir, err
 })
@@ -199,6 +199,14 @@ func TestPublisher(t *testing.T) {
 	again := expect(t, program(t, []string{"HARK_URL=" + s.URL()}, built(t, "publisher")), "duplicate: true")
 	if id, _, _ := strings.Cut(first, " "); !strings.HasPrefix(again, id) {
 		t.Errorf("%q, then %q", first, again)
+	}
+}
+
+func TestBatch(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	for range 2 { // the second time, the secret is asked for
+		lines := program(t, []string{"HARK_URL=" + s.URL(), "ADDR=127.0.0.1:0"}, built(t, "batch"))
+		expect(t, lines, "completed: 200 of 200 delivered")
 	}
 }
 
