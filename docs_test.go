@@ -462,7 +462,7 @@ func TestDocsOperationalEvents(t *testing.T) {
 	page := read(t, "docs/events.md")
 	known := map[string]bool{}
 	topic := regexp.MustCompile(`"(hark\.[a-z]+(?:\.[a-z]+)*)"`)
-	for _, pattern := range []string{"internal/*/*.go", "server/*.go"} {
+	for _, pattern := range []string{"*.go", "internal/*/*.go", "server/*.go"} {
 		for _, path := range globbed(t, pattern) {
 			for _, m := range topic.FindAllStringSubmatch(read(t, path), -1) {
 				known[m[1]] = true
