@@ -26,6 +26,11 @@ check: ## formatting and vet
 setup: ## install what the end-to-end tests need and is missing (Debian and npm packages)
 	./e2e/setup.sh
 
+.PHONY: pictures
+pictures: setup ## make the pictures in docs/pictures anew, and look at them
+	@fc-list | grep -q Inter && fc-list | grep -q 'JetBrains Mono' || apt-get install -y --no-install-recommends fonts-inter fonts-jetbrains-mono
+	$(GO) run ./e2e/pictures
+
 .PHONY: bench
 bench: bench-eventlog bench-webhooks bench-ingest ## all benchmarks, each against its bound in the same run
 

@@ -31,6 +31,7 @@ type route struct {
 func (s *Server) routes(a *api.API) []route {
 	const pub, sub, man, adm = registry.ScopePublish, registry.ScopeSubscribe, registry.ScopeManage, registry.ScopeAdmin
 	const see = man | seeBin
+	pages := s.pages()
 	return []route{
 		{"POST", "/v1/events", pub, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
 		{"POST", "/v1/topics/{topic}", pub, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
@@ -120,6 +121,13 @@ func (s *Server) routes(a *api.API) []route {
 		{"POST", "/v1/admin/backup", adm, "Stream a backup of the whole server", nil, api.Raw(a.StreamBackup), docBackup},
 
 		{"ANY", "/in/{token}", public, "Send to a source or bin", nil, s.door, docInbound},
+
+		{"GET", "/bins", public, "", nil, pages.BinsPage(), nil},
+		{"POST", "/bins", public, "", nil, pages.MakeBin(), nil},
+		{"GET", "/bins/{id}", public, "", nil, pages.BinPage(), nil},
+		{"GET", "/bins/{id}/{request}", public, "", nil, pages.BinPage(), nil},
+		{"GET", "/bins/{id}/{request}/body", public, "", nil, pages.Body(), nil},
+		{"GET", "/assets/{digest}/{name}", public, "", nil, http.HandlerFunc(pages.Asset), nil},
 
 		{"GET", "/healthz", public, "", nil, http.HandlerFunc(s.healthz), nil},
 		{"GET", "/readyz", public, "", nil, http.HandlerFunc(s.readyz), nil},

@@ -162,11 +162,18 @@ func (b *Browser) call(ctx context.Context, session, method string, params, out 
 	}
 }
 
+// Allow grants permissions, such as clipboardReadWrite, to every page.
+func (b *Browser) Allow(ctx context.Context, permissions ...string) error {
+	return b.call(ctx, "", "Browser.grantPermissions", map[string]any{"permissions": permissions}, nil)
+}
+
 // View is how a page looks at the world.
 type View struct {
 	Width, Height int
 	Dark, Mobile  bool
 	NoScript      bool
+	// Still is for those who want no motion.
+	Still bool
 	// Scale is device pixels per CSS pixel; 0 for 1.
 	Scale float64
 }
@@ -212,6 +219,10 @@ func (p *Page) Look(ctx context.Context, v View) error {
 	if v.Dark {
 		scheme = "dark"
 	}
+	motion := "no-preference"
+	if v.Still {
+		motion = "reduce"
+	}
 	if v.Scale == 0 {
 		v.Scale = 1
 	}
@@ -220,7 +231,8 @@ func (p *Page) Look(ctx context.Context, v View) error {
 		params map[string]any
 	}{
 		{"Emulation.setDeviceMetricsOverride", map[string]any{"width": v.Width, "height": v.Height, "deviceScaleFactor": v.Scale, "mobile": v.Mobile}},
-		{"Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}}},
+		{"Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme},
+			{"name": "prefers-reduced-motion", "value": motion}}}},
 		{"Emulation.setScriptExecutionDisabled", map[string]any{"value": v.NoScript}},
 		{"Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true}},
 	} {

@@ -56,6 +56,9 @@ func (b *BinBody) source() *hark.Source {
 	return s
 }
 
+// NewBin is a bin whose owner says nothing.
+func NewBin() *hark.Source { return new(BinBody).source() }
+
 // BinView is what a reader gets.
 type BinView struct {
 	ID          hark.SourceID        `json:"id" example:"src_0001m5b2t0g00"`

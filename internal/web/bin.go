@@ -66,11 +66,11 @@ func (w *Web) BinPage() http.Handler {
 		if r.URL.Query().Has("view") {
 			return w.admit(rw, r)
 		}
-		bin, err := w.open(r)
+		bin, acts, err := w.open(r)
 		if err != nil {
 			return err
 		}
-		page, err := w.binPage(r, bin)
+		page, err := w.binPage(r, bin, acts)
 		if err != nil {
 			return err
 		}
@@ -105,9 +105,10 @@ type binPage struct {
 	Schemes []Scheme
 }
 
-func (w *Web) binPage(r *http.Request, bin *hark.Source) (*binPage, error) {
+func (w *Web) binPage(r *http.Request, bin *hark.Source, acts bool) (*binPage, error) {
 	now, asked := time.Now(), r.URL.Query()
 	view := newBinView(bin, w.Base(r), now)
+	view.Acts = acts
 	p := &binPage{base: newBase(r, view.Name), Bin: view, Search: asked.Get("q"), Schemes: w.Schemes}
 	p.Lines = snippets(view.URL)
 	chosen, err := chosenOf(r)
@@ -174,8 +175,8 @@ func (w *Web) fillList(r *http.Request, bin *hark.Source, p *binPage, now time.T
 		return err
 	}
 	p.Total = found.Total
-	for i, c := range found.Requests {
-		p.Rows = append(p.Rows, newRow(p.Bin, c, found.Sizes[i], p.Search, now))
+	for _, c := range found.Requests {
+		p.Rows = append(p.Rows, newRow(p.Bin, c, p.Search, now))
 	}
 	switch {
 	case q.Forward:
@@ -204,7 +205,7 @@ func faultOf(err error) string {
 // Body serves GET /bins/{id}/{request}/body: as a file, whatever it says that it is.
 func (w *Web) Body() http.Handler {
 	return w.handle(func(rw http.ResponseWriter, r *http.Request) error {
-		bin, err := w.open(r)
+		bin, _, err := w.open(r)
 		if err != nil {
 			return err
 		}

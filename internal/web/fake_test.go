@@ -62,8 +62,8 @@ func (m *memory) Requests(_ context.Context, bin *hark.Source, q Query) (Page, e
 	slices.Reverse(found)
 	for _, c := range found {
 		short := *c
-		short.Body = nil
-		p.Requests, p.Sizes = append(p.Requests, &short), append(p.Sizes, len(c.Body))
+		short.Body, short.BodySize = nil, len(c.Body)
+		p.Requests = append(p.Requests, &short)
 	}
 	return p, nil
 }
@@ -107,7 +107,7 @@ func world(t testing.TB, dev bool) (*Web, *memory, http.Handler) {
 		9: {ID: 9, Tenant: 2, Token: "0ther", Scheme: "none", Bin: &hark.Bin{View: "another-view"}},
 	}}
 	c := Config{Bins: m, Base: func(*http.Request) string { return "https://hooks.example" },
-		Schemes: []Scheme{{"github", "GitHub", "the Secret of the webhook's settings page", true, true}, {Name: "none", Title: "No verification"}},
+		Schemes: []Scheme{{Name: "github", Title: "GitHub", SecretHelp: "the Secret of the webhook's settings page", Secret: true, Sign: true}, {Name: "none", Title: "No verification"}},
 		Curl: func(c *hark.Capture, url string) string {
 			return "curl " + url + " --data-binary '" + string(c.Body) + "'"
 		},

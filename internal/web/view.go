@@ -24,6 +24,8 @@ type binView struct {
 	Headers  string // of the response, a line each
 	Delay    string
 	Secrets  bool
+	// Acts tells that who looks may also change it, replay and clear.
+	Acts bool
 }
 
 func newBinView(s *hark.Source, public string, now time.Time) binView {
@@ -87,9 +89,9 @@ type row struct {
 	Replay, Current, Unverified bool
 }
 
-func newRow(bin binView, c *hark.Capture, bytes int, search string, now time.Time) row {
+func newRow(bin binView, c *hark.Capture, search string, now time.Time) row {
 	r := row{id: c.ID, ID: c.ID.String(), Href: bin.Page + "/" + c.ID.String(), Method: c.Method, Path: pathIn(bin.Token, c.Target),
-		Remote: c.Remote, When: c.Received, Ago: ago(now.Sub(c.Received)), Size: size(bytes), Kind: mediaType(c, bytes),
+		Remote: c.Remote, When: c.Received, Ago: ago(now.Sub(c.Received)), Size: size(bodySize(c)), Kind: mediaType(c),
 		Badge: newBadge(c), Replay: c.ReplayOf != 0}
 	if search != "" {
 		r.Href += "?q=" + url.QueryEscape(search)
@@ -121,6 +123,7 @@ type detail struct {
 	Download      string
 	Export        string
 	ReplayHeaders string
+	ReplayBody    *string // nil where it cannot be edited as text
 	CanSign       bool
 }
 
@@ -141,11 +144,11 @@ type tab struct {
 }
 
 func (w *Web) newDetail(bin *hark.Source, v binView, c *hark.Capture, base string, asked url.Values) *detail {
-	d := &detail{row: newRow(v, c, len(c.Body), "", time.Now()), Bin: v, FullURL: base + c.Target, Proto: c.Proto,
+	d := &detail{row: newRow(v, c, "", time.Now()), Bin: v, FullURL: base + c.Target, Proto: c.Proto,
 		Exact:  c.Received.UTC().Format("2006-01-02 15:04:05.000 UTC"),
 		Status: c.Status, Duplicate: c.Duplicate, Truncated: c.Truncated, Event: c.Event.String(), ReplayOf: c.ReplayOf.String(),
 		Body: newBody(c, asked.Get("as")), Raw: newRaw(c), Query: queryOf(c.Target),
-		Download: v.Page + "/" + c.ID.String() + "/body", Export: "/v1" + v.Page + "/requests/" + c.ID.String()}
+		Download: v.Page + "/" + c.ID.String() + "/body", Export: "/v1" + v.Page + "/requests/" + c.ID.String() + "/export"}
 	d.Title = c.Method + " " + d.Path
 	d.Signature = w.signatureOf(c)
 	for _, f := range c.Header {
@@ -177,6 +180,9 @@ func (w *Web) newDetail(bin *hark.Source, v binView, c *hark.Capture, base strin
 	return d
 }
 
+// maxEdited bounds a body that is edited in the page.
+const maxEdited = 64 << 10
+
 // fillReplay prepares the form: the header without what a new request has of its own.
 func (d *detail) fillReplay(c *hark.Capture) {
 	var lines strings.Builder
@@ -188,6 +194,9 @@ func (d *detail) fillReplay(c *hark.Capture) {
 		fmt.Fprintf(&lines, "%s: %s\n", f.Name, f.Value)
 	}
 	d.ReplayHeaders = lines.String()
+	if len(c.Body) <= maxEdited && isText(c.Body) && !c.Truncated {
+		d.ReplayBody = new(string(c.Body))
+	}
 }
 
 func (w *Web) signatureOf(c *hark.Capture) signature {
@@ -265,9 +274,12 @@ func field(c *hark.Capture, name string) string {
 	return ""
 }
 
+// bodySize is the length of a body, also of one that was left out of a list.
+func bodySize(c *hark.Capture) int { return max(len(c.Body), c.BodySize) }
+
 // mediaType is the content type without its parameters, shortened for the list.
-func mediaType(c *hark.Capture, bytes int) string {
-	if bytes == 0 {
+func mediaType(c *hark.Capture) string {
+	if bodySize(c) == 0 {
 		return ""
 	}
 	kind, _, _ := strings.Cut(field(c, "Content-Type"), ";")

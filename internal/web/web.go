@@ -39,9 +39,8 @@ type Query struct {
 
 // Page is an answer to a [Query].
 type Page struct {
-	// Requests are without their bodies, Sizes the lengths of those.
+	// Requests may be without their bodies.
 	Requests []*hark.Capture
-	Sizes    []int
 	// Next is where to go on: before it, or after it when reading forward. Zero at the
 	// end when reading back.
 	Next hark.CaptureID
@@ -77,6 +76,8 @@ type Scheme struct {
 	Secret bool
 	// Sign tells that requests can be signed again.
 	Sign bool
+	// Settings tells that it needs settings, too: the form cannot choose it.
+	Settings bool
 }
 
 // Web holds the pages.
@@ -103,7 +104,7 @@ func setHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Referrer-Policy", "same-origin") // with no-referrer our own forms would have the origin "null"
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
@@ -199,34 +200,35 @@ func gone() error {
 		Detail: "This request is no longer in the bin: newer ones took its place, or the bin was cleared."}
 }
 
-// open returns the bin of the path when r may see it.
-func (w *Web) open(r *http.Request) (*hark.Source, error) {
+// open returns the bin of the path when r may see it, and whether it may change it
+// too: who has the link only may look.
+func (w *Web) open(r *http.Request) (bin *hark.Source, acts bool, err error) {
 	id, err := hark.ParseSourceID(r.PathValue("id"))
 	if err != nil {
-		return nil, hidden()
+		return nil, false, hidden()
 	}
-	bin, err := w.Bins.Bin(id)
+	bin, err = w.Bins.Bin(id)
 	if err != nil && hark.KindOf(err) != hark.NotFound {
-		return nil, err
+		return nil, false, err
 	}
 	if err != nil || bin.Bin == nil {
 		bin = nil
 	}
+	tenant, err := w.Caller(r)
+	if err == nil && bin != nil && tenant == bin.Tenant {
+		return bin, true, nil
+	}
 	if bin != nil {
 		for _, c := range r.CookiesNamed(ViewCookie) {
 			if mayView(bin, c.Value) {
-				return bin, nil
+				return bin, false, nil
 			}
 		}
 	}
-	tenant, err := w.Caller(r)
-	switch {
-	case err != nil && hark.KindOf(err) == hark.Forbidden: // such as a foreign page beside hark dev
-		return nil, err
-	case err != nil || bin == nil || tenant != bin.Tenant:
-		return nil, hidden()
+	if hark.KindOf(err) == hark.Forbidden { // such as a foreign page beside hark dev
+		return nil, false, err
 	}
-	return bin, nil
+	return nil, false, hidden()
 }
 
 // ViewCookie carries a bin's View capability.
@@ -247,20 +249,31 @@ func (w *Web) admit(rw http.ResponseWriter, r *http.Request) error {
 	if err != nil || bin.Bin == nil || !mayView(bin, r.URL.Query().Get("view")) {
 		return hidden()
 	}
+	if tenant, err := w.Caller(r); err == nil && tenant == bin.Tenant { // with a cookie they could do less
+		return w.clean(rw, r)
+	}
 	for _, path := range []string{"/bins/", "/v1/bins/"} {
 		http.SetCookie(rw, &http.Cookie{Name: ViewCookie, Value: bin.Bin.View.Reveal(), Path: path + id.String(),
 			HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: strings.HasPrefix(w.Base(r), "https:"),
 			Expires: time.Now().Add(400 * 24 * time.Hour)})
 	}
-	clean := (&url.URL{Path: r.URL.Path}).String()
 	// A browser that follows a link of another site does not send a strict cookie along
 	// the redirect. From a page of ours it does.
 	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
 		b := newBase(r, "Request bin")
-		b.Refresh = clean
+		b.Refresh = cleanURL(r)
 		return w.render(rw, http.StatusOK, "admit", b)
 	}
+	return w.clean(rw, r)
+}
+
+// cleanURL is where r went, without its key.
+func cleanURL(r *http.Request) string { return (&url.URL{Path: r.URL.Path}).String() }
+
+// clean goes to the URL without the key, and has no browser tell it to anyone.
+func (w *Web) clean(rw http.ResponseWriter, r *http.Request) error {
 	setHeaders(rw.Header())
-	http.Redirect(rw, r, clean, http.StatusSeeOther)
+	rw.Header().Set("Referrer-Policy", "no-referrer")
+	http.Redirect(rw, r, cleanURL(r), http.StatusSeeOther)
 	return nil
 }

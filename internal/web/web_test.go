@@ -52,6 +52,7 @@ func TestWhoMaySee(t *testing.T) {
 		"its request":         {strangers, page(7) + "/" + m.captures[0].ID.String(), view, 200},
 		"no such request":     {strangers, page(7) + "/cap_0000000000001", view, 404},
 		"a wrong view":        {strangers, page(7) + "?view=nope", "", 404},
+		"dev, a wrong view":   {dev, page(7) + "?view=nope", "", 404},
 		"a wrong view beside": {strangers, page(7) + "?view=nope", view, 404},
 		"an empty view":       {strangers, page(7) + "?view=", "", 404},
 	} {
@@ -91,6 +92,19 @@ func TestViewBecomesCookie(t *testing.T) {
 		c := cookies[i]
 		if c.Name != ViewCookie || c.Value != view || c.Path != path || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteStrictMode {
 			t.Errorf("%+v", c)
+		}
+	}
+	_, _, dev := world(t, true)
+	if got := get(dev, url+"?view="+view); got.Code != 303 || len(got.Result().Cookies()) != 0 {
+		t.Error("who may do more gets a cookie that lets them only look:", got.Code, got.Result().Cookies())
+	}
+	acts := []string{"data-open=\"settings\"", "id=\"clear\"", "id=\"replaying\""}
+	for _, what := range acts {
+		if looks := get(h, url, "Cookie", ViewCookie+"="+view).Body.String(); strings.Contains(looks, what) || !strings.Contains(looks, "view only") {
+			t.Error("who may only look is offered", what)
+		}
+		if !strings.Contains(get(dev, url).Body.String(), what) {
+			t.Error("who may act is not offered", what)
 		}
 	}
 	// A strict cookie is not sent along a redirect that another site began.

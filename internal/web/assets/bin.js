@@ -251,7 +251,7 @@ document.addEventListener("click", (e) => {
   } else if (on("[data-form]")) {
     e.preventDefault();
     const chosen = on("[data-form]");
-    for (const form of chosen.parentElement.children) form.toggleAttribute("aria-current", false);
+    for (const form of chosen.parentElement.children) form.removeAttribute("aria-current");
     chosen.setAttribute("aria-current", "true");
     for (const shown of $("panel-body").querySelectorAll("[data-shows]")) shown.hidden = shown.dataset.shows !== chosen.dataset.form;
   } else if (on("#copy-curl")) copyCurl();
@@ -282,6 +282,9 @@ async function sendTest(button) {
 
 // Actions -----------------------------------------------------------------------------
 
+// Who came by the bin's link may look only: then the dialogs are not there.
+const acts = Boolean($("settings"));
+
 function say(dialog, text) {
   dialog.querySelector(".say").textContent = text;
 }
@@ -303,7 +306,7 @@ function onSubmit(id, act) {
   });
 }
 
-onSubmit("sure", async (dialog) => {
+async function clear(dialog) {
   await call("DELETE", "/requests");
   dialog.close();
   search.value = "";
@@ -313,8 +316,9 @@ onSubmit("sure", async (dialog) => {
   $("detail").replaceChildren(document.adoptNode(doc.body.querySelector("#request, #empty")));
   $("panes").classList.toggle("is-empty", !$("rows").children.length);
   home();
-});
+}
 
+// linesOf reads header fields, one in a line.
 function linesOf(text) {
   return text.split("\n").filter((line) => line.trim()).map((line) => {
     const [, field, value] = line.match(/^\s*([^:\s]+)\s*:\s*(.*?)\s*$/) ?? [];
@@ -323,51 +327,67 @@ function linesOf(text) {
   });
 }
 
-const settings = $("settings").querySelector("form");
-const schemeChanged = () => {
-  const scheme = settings.elements.scheme?.selectedOptions[0];
-  if (!scheme) return;
+const settings = $("settings")?.querySelector("form").elements;
+
+function schemeChanged() {
+  const scheme = settings.scheme.selectedOptions[0];
   $("secret-field").hidden = !scheme.hasAttribute("data-secret");
   $("secret-help").textContent = scheme.dataset.help ?? "";
-};
-settings.elements.scheme?.addEventListener("change", schemeChanged);
-schemeChanged();
+}
 
-onSubmit("settings", async (dialog) => {
-  const f = settings.elements;
-  const change = { response: { status: Number(f.status.value), headers: Object.fromEntries(linesOf(f.headers.value).map((h) => [h.name, h.value])), body: f.body.value } };
-  if (f.delay.value.trim()) change.response.delay = f.delay.value.trim();
-  if (f.scheme) {
-    const now = f.scheme.querySelector("[selected]")?.value ?? "none";
-    if (f.scheme.value !== now) change.scheme = f.scheme.value;
-    if (f.scheme.value !== now || f.secret.value) change.secrets = f.secret.value && !$("secret-field").hidden ? [f.secret.value] : [];
-  }
+async function save(dialog) {
+  const f = settings, response = { status: Number(f.status.value), body: f.body.value };
+  response.headers = Object.fromEntries(linesOf(f.headers.value).map((h) => [h.name, h.value]));
+  if (f.delay.value.trim()) response.delay = f.delay.value.trim();
+  const change = { response }, now = f.scheme?.querySelector("[selected]")?.value ?? "none";
+  if (f.scheme && f.scheme.value !== now) change.scheme = f.scheme.value;
+  if (f.secret?.value && !$("secret-field").hidden) change.secret = f.secret.value;
   await call("PATCH", "", change);
   dialog.close();
-  if (change.scheme || change.secrets) location.reload();
+  if (change.scheme || change.secret) location.reload(); // what is said of signatures is another thing now
   else toast("Saved");
-});
+}
+
+if (acts) {
+  onSubmit("sure", clear);
+  onSubmit("settings", save);
+  onSubmit("replaying", sendAgain);
+  if (settings.scheme) {
+    settings.scheme.addEventListener("change", schemeChanged);
+    schemeChanged();
+  }
+  $("replaying").addEventListener("click", (e) => {
+    const to = e.target.closest("[data-to]");
+    if (to) e.preventDefault(), sendTo(to);
+  });
+}
 
 // Replay ------------------------------------------------------------------------------
 
-const replay = $("replaying").querySelector("form");
-let replayed; // the id of the request in the form
+const replay = $("replaying")?.querySelector("form").elements;
+let original; // the request in the form, and its fields as they were
 
 function openReplay() {
   const data = $("replay-data")?.content;
+  if (!acts) return toast("Who opens a bin by its link may look only; a key replays", true);
   if (!data) return;
-  const about = data.querySelector("i").dataset;
-  if (replayed !== about.id) {
-    replayed = about.id;
-    for (const field of data.querySelectorAll("[name]")) replay.elements[field.name].value = field.value ?? field.textContent;
-    replay.elements.sign.checked = about.sign === "true";
-    $("answers").replaceChildren(Object.assign(document.createElement("p"), { className: "hint", textContent: "The answer to the replay appears here." }));
+  const about = data.querySelector("i").dataset, dialog = $("replaying");
+  if (original?.id !== about.id) {
+    original = { id: about.id };
+    for (const field of data.querySelectorAll("[name]")) {
+      replay[field.name].value = field.value;
+      original[field.name] = replay[field.name].value; // as the browser has it: line ends, too
+    }
+    replay.resign.checked = about.sign === "true";
+    $("answers").replaceChildren(Object.assign(document.createElement("p"), { className: "hint", textContent: "The answer to the replay appears here. The original stays as it is." }));
   }
-  replay.elements.sign.disabled = about.sign !== "true";
+  replay.body.hidden = !("edits" in about);
+  $("body-help").hidden = !replay.body.hidden;
+  replay.resign.disabled = about.sign !== "true";
   $("sign-help").textContent = about.sign === "true" ? "Signatures grow old: sign with the bin's secret and the time of now." : "The bin has no secret to sign with: choose a provider and a secret in Settings.";
   $("original-title").textContent = about.title;
-  $("original").replaceChildren(`Answered ${about.answered || "nothing"}`, small(about.head));
-  say($("replaying"), "");
+  $("original").replaceChildren(about.answered === "0" ? "Not answered" : `Answered ${about.answered}`, small(about.verdict));
+  say(dialog, "");
   openDialog("replaying");
   loadDestinations();
 }
@@ -379,46 +399,63 @@ function small(text) {
 async function loadDestinations() {
   if ($("destinations").children.length) return;
   const answer = await fetch("/v1/destinations?limit=100").catch(() => null);
-  if (!answer?.ok) return; // who only may see this bin types the id
-  const list = await answer.json();
+  const list = answer?.ok ? await answer.json() : {};
   $("destinations").append(...(list.destinations ?? []).map((d) => Object.assign(document.createElement("option"), { value: d.id, label: `${d.name || d.uid || d.kind} ${d.settings?.url ?? ""}` })));
 }
 
-$("replaying").addEventListener("click", (e) => {
-  const chosen = e.target.closest("[data-to]");
-  if (!chosen) return;
-  e.preventDefault();
+function sendTo(chosen) {
   for (const other of chosen.parentElement.children) {
     other.setAttribute("aria-checked", other === chosen);
-    other.toggleAttribute("aria-current", other === chosen);
+    if (other === chosen) other.setAttribute("aria-current", "true");
+    else other.removeAttribute("aria-current");
     other.tabIndex = other === chosen ? 0 : -1;
   }
-  for (const field of replay.querySelectorAll("[data-for]")) field.hidden = field.dataset.for !== chosen.dataset.to;
-});
+  for (const field of $("replaying").querySelectorAll("[data-for]")) field.hidden = !field.dataset.for.split(" ").includes(chosen.dataset.to);
+}
 
-onSubmit("replaying", async () => {
-  const f = replay.elements, to = replay.querySelector("[data-to][aria-checked=true]").dataset.to;
-  const ask = to === "destination" ? { destination: f.destination.value.trim() }
-    : { url: f.url.value.trim(), method: f.method.value.trim(), path: f.path.value, headers: linesOf(f.headers.value), sign: f.sign.checked };
-  if (!(ask.url || ask.destination)) throw new Error(to === "url" ? "Where to? Enter a URL." : "Which destination? Enter its id.");
-  const began = performance.now();
-  const result = await call("POST", `/requests/${replayed}/replay`, ask);
+// edits is what the form changes of the original.
+function edits(to) {
+  const edit = {}, was = linesOf(original.headers), now = linesOf(replay.headers.value);
+  if (replay.method.value.trim() !== original.method) edit.method = replay.method.value.trim();
+  if (to === "source" && replay.path.value !== original.path) edit.path = replay.path.value;
+  if (!replay.body.hidden && replay.body.value !== original.body) edit.body = replay.body.value;
+  const values = (list, lower) => list.filter((h) => h.name.toLowerCase() === lower).map((h) => h.value);
+  for (const { name } of [...was, ...now]) {
+    const before = values(was, name.toLowerCase()), after = values(now, name.toLowerCase());
+    if (JSON.stringify(before) === JSON.stringify(after)) continue; // several of a name stay several
+    edit.headers ??= {};
+    edit.headers[now.find((h) => h.name.toLowerCase() === name.toLowerCase())?.name ?? name] = after.length ? after.join(", ") : null;
+  }
+  return edit;
+}
+
+async function sendAgain() {
+  const to = document.querySelector("[data-to][aria-checked=true]").dataset.to;
+  const where = { url: replay.url.value.trim(), destination: replay.destination.value.trim(), source: page.slice("/bins/".length) }[to];
+  if (!where) throw new Error(to === "url" ? "Where to? Enter a URL." : "Which destination? Enter its id.");
+  const ask = { [to]: where, resign: to !== "destination" && replay.resign.checked }, edit = edits(to);
+  if (Object.keys(edit).length) ask.edit = edit;
+  const result = await call("POST", `/requests/${original.id}/replay`, ask);
   $("answers").querySelector(".hint")?.remove();
-  $("answers").prepend(answered(result, performance.now() - began));
-});
+  $("answers").prepend(answered(result));
+}
 
-// answered shows a replay's result.
-function answered(result, took) {
-  const box = document.createElement("div"), head = document.createElement("p");
+// answered shows what came of a replay.
+function answered(result) {
+  const box = document.createElement("div"), head = document.createElement("p"), where = document.createElement("p");
   box.className = "answer";
-  const status = result.status ?? 0;
-  head.className = `big ${status >= 200 && status < 300 ? "ok" : "bad"}`;
-  head.append(result.error || !status ? result.error ?? "Handed over" : `Answered ${status}`, small(`after ${Math.round(result.took_ms ?? took)} ms`));
-  box.append(head);
-  const text = [...(result.header ?? []).map((h) => `${h.name}: ${h.value}`), "", result.body ?? ""].join("\n").trim();
+  where.className = "what-of";
+  where.textContent = result.to;
+  const ok = result.status >= 200 && result.status < 300 && !result.error;
+  head.className = `big ${ok ? "ok" : "bad"}`;
+  head.append(result.status ? `Answered ${result.status}` : result.error, small(`after ${Math.round(result.duration_ms)} ms`));
+  box.append(where, head);
+  const body = result.body ?? (result.body_base64 ? "[binary]" : "");
+  const text = [...(result.header ?? []).map((h) => `${h.name}: ${h.value}`), "", body + (result.body_more ? "…" : "")].join("\n").trim();
   if (text) {
     const code = document.createElement("div"), pre = document.createElement("pre");
     code.className = "code";
+    pre.className = "wrap";
     pre.textContent = text;
     pre.tabIndex = 0;
     code.append(pre);
@@ -514,7 +551,9 @@ function listen() {
     state("live", "live");
     heard(); // what came while nobody listened
   };
-  for (const kind of ["message", "request"]) own.addEventListener(kind, heard);
+  own.addEventListener("request", heard);
+  own.addEventListener("gap", () => own === stream && reload());
+  own.addEventListener("gone", () => lost());
   own.onerror = lost;
 }
 
