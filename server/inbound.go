@@ -21,7 +21,7 @@ const anyMethod = "ANY"
 func (s *Server) openDoor() {
 	s.door = ingest.New(ingest.Config{
 		Sources: s.registry, Log: s.eventlog, Recorder: recorderOfDoor{s.captures}, Front: s.front,
-		Schemes: &scheme.Env{}, Admit: s.admit, Problem: s.refuse,
+		Schemes: &scheme.Env{Fetch: newFetcher(s.egress).fetch}, Admit: s.admit, Problem: s.refuse,
 		MaxBody: cmpOr(s.cfg.MaxEvent, hark.MaxEventBytes), Rate: max(0, s.cfg.SourceRate), Hooks: s.doorHooks(),
 	})
 }

@@ -316,6 +316,9 @@ func (v *visit) answerChallenge(a *scheme.Answer) string {
 		keepInert(h)
 	}
 	v.verdict.Reason, v.verdict.Detail = scheme.OK, "a handshake of "+v.open.verifier.Scheme.Title+", answered"
+	if a.Status >= 400 {
+		v.verdict.Reason, v.verdict.Detail = scheme.NoSecretMatches, strings.TrimSpace(string(a.Body))
+	}
 	v.status = a.Status
 	v.w.WriteHeader(a.Status)
 	v.w.Write(a.Body)
