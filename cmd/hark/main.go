@@ -30,6 +30,7 @@ type verbs struct {
 	Key         keyCmd         `cmd:"" aliases:"keys" help:"API keys: create, list, revoke." group:"use"`
 
 	Tenant  tenantCmd  `cmd:"" aliases:"tenants" help:"Tenants and their limits: create, list, show, set, remove." group:"use"`
+	Bin     binCmd     `cmd:"" aliases:"bins" help:"Request bins: see what a sender sends, and why a signature fails." group:"use"`
 	Receive receiveCmd `cmd:"" help:"Receive webhooks on this machine, verify and show them." group:"use"`
 
 	Verify  verifyCmd  `cmd:"" help:"Check the signature of a webhook by hand." group:"help"`
