@@ -32,6 +32,7 @@ func (s *Server) openCaptures() (err error) {
 		Failed: func(n int, err error) {
 			s.log.Error("captured requests could not be kept", "requests", n, "error", err)
 		},
+		Dropped: s.metrics.inboundSkipped.Inc,
 	}})
 	if err != nil {
 		return err
