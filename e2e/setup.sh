@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need and this machine lacks: a Chromium, and
-# the official standardwebhooks library for Node. Running it again costs nothing.
+# the official libraries and types for Node in npm/. Running it again costs nothing.
 set -euo pipefail
 cd "$(dirname "$0")"
 
