@@ -23,7 +23,7 @@ func (s *Server) openBatches() error {
 }
 
 func (s *Server) newBatches() {
-	s.batches = batch.New(batch.Config{Store: s.store, Log: s.eventlog, Engine: s.deliver, Courier: courier{s.deliver}, Directory: s.registry,
+	s.batches = batch.New(batch.Config{Store: s.store, Log: s.eventlog, Engine: s.deliver, Courier: courier{s.deliver}, Directory: s.registry, MaxEventBytes: s.cfg.MaxEvent,
 		Hooks: batch.Hooks{
 			Ended: func(t hark.TenantID, id hark.BatchID, state hark.BatchState, counts hark.BatchCounts) {
 				s.metrics.batchEnded(state)

@@ -447,6 +447,8 @@ func TestBatchBadInput(t *testing.T) {
 		{`{"events":[{"topic":"hark.x"}],"callback":{"topic":"x"}}`, "reserved-topic", "topic", 403},
 		{`{"events":[` + strings.Repeat(`{"topic":"a"},`, 1000) + `{"topic":"a"}],"callback":{"topic":"x"}}`, "batch-size", "", 413},
 		{`{` + event + `}`, "invalid", "callback", 422},
+		{`{"events":[{"topic":"a","key":"` + strings.Repeat("k", 256) + `"}],"callback":{"url":"http://127.0.0.1:8099/"}}`, "invalid", "key", 422},
+		{`{"events":[{"topic":"a","data":"` + strings.Repeat("x", 1<<20) + `"}],"callback":{"url":"http://127.0.0.1:8099/"}}`, "event-too-large", "data", 413},
 		{`{` + event + `,"callback":{}}`, "invalid", "callback", 422},
 		{`{` + event + `,"callback":{"topic":"x","url":"http://127.0.0.1:1/"}}`, "invalid", "callback", 422},
 		{`{` + event + `,"callback":{"topic":"x","destination":"y"}}`, "invalid", "callback", 422},

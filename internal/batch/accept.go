@@ -20,10 +20,8 @@ func (b *Batches) Accept(ctx context.Context, t hark.TenantID, o *hark.BatchOrde
 	if err := o.Check(); err != nil {
 		return hark.BatchAccepted{}, err
 	}
-	for i := range o.Events {
-		if err := hark.CheckTopic(o.Events[i].Topic); err != nil {
-			return hark.BatchAccepted{}, fmt.Errorf("event %d of the batch: %w", i, err)
-		}
+	if err := b.checkEvents(o.Events); err != nil {
+		return hark.BatchAccepted{}, err
 	}
 	if o.UID != "" {
 		release, err := b.claim(ctx, claim{t, o.UID})
@@ -50,6 +48,22 @@ func (b *Batches) Accept(ctx context.Context, t hark.TenantID, o *hark.BatchOrde
 	}
 	b.await(t, accepted.ID.First().Offset, r)
 	return accepted, nil
+}
+
+// checkEvents finds what the log would refuse, before a destination is made for the callback.
+func (b *Batches) checkEvents(events []hark.Event) error {
+	size := 0
+	for i := range events {
+		if err := events[i].Check(b.cfg.MaxEventBytes); err != nil {
+			return fmt.Errorf("event %d of the batch: %w", i, err)
+		}
+		size += events[i].Size()
+	}
+	if len(events) == 0 || len(events) > hark.MaxBatchEvents || size > hark.MaxBatchBytes {
+		return &hark.Error{Kind: hark.TooLarge, Code: "batch-too-large",
+			Msg: fmt.Sprintf("a batch holds 1 to %d events and %d bytes, this one %d and %d", hark.MaxBatchEvents, hark.MaxBatchBytes, len(events), size)}
+	}
+	return nil
 }
 
 // commit appends the events with the row.

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -51,8 +52,10 @@ type Config struct {
 	Engine    Engine
 	Courier   Courier
 	Directory Directory
-	Limits    Limits
-	Hooks     Hooks
+	// MaxEventBytes bounds one event, as the log does; default [hark.MaxEventBytes].
+	MaxEventBytes int
+	Limits        Limits
+	Hooks         Hooks
 }
 
 // Hooks tell what happens; nil ones are skipped. They must be quick.
@@ -101,7 +104,7 @@ type Batches struct {
 
 // New makes Batches that know of nothing yet: see [Batches.Restore].
 func New(cfg Config) *Batches {
-	cfg.Limits = cfg.Limits.withDefaults()
+	cfg.Limits, cfg.MaxEventBytes = cfg.Limits.withDefaults(), cmp.Or(cfg.MaxEventBytes, hark.MaxEventBytes)
 	return &Batches{cfg: cfg,
 		open:   make(map[hark.Offset]*open),
 		held:   make(map[hark.TenantID]*holding),
