@@ -415,7 +415,9 @@ func (c *Core) nudge(d *dest) {
 	if d.open && len(d.all) > 1 && (!d.own || d.ahead) {
 		c.leave(d, c.dispatched)
 	}
-	c.passWatches(d)
+	if d.unpassed < len(d.watches) {
+		c.passWatches(d)
+	}
 	c.wantPage(d)
 	c.wantReplay(d)
 	if d.set.Pull {
