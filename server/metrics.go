@@ -107,6 +107,7 @@ func (s *Server) logHooks() eventlog.Hooks {
 			m.groupSize.Observe(float64(events))
 			m.commitTime.Observe(took.Seconds())
 		},
+		Removing: func(t hark.TenantID, last hark.Offset) { s.deliver.Removing(t, last) },
 		Removed: func(t hark.TenantID, events uint64, why string) {
 			m.removed.WithLabelValues(why).Add(float64(events))
 			s.log.Info("retention took events", "tenant", t, "events", events, "reason", why)

@@ -91,6 +91,23 @@ func (c *Core) leave(d *dest, position hark.Offset) {
 	}
 }
 
+// Overtaken tells that retention is about to remove events of the destination's
+// tenant that the mark has not passed: the destination goes on from its own cursor,
+// whose next page finds the hole and tells the gap.
+func (c *Core) Overtaken(now int64, id hark.DestinationID, set *Settings) {
+	c.advance(now)
+	defer c.settleUp()
+	d := c.dest(id, set)
+	if d.gone || d.own || true {
+		return
+	}
+	c.leave(d, c.dispatched)
+	if d.pull != nil {
+		d.pull.readTo = c.dispatched
+	}
+	c.nudge(d)
+}
+
 // join puts a destination at the mark.
 func (c *Core) join(d *dest) {
 	d.own, d.ahead, d.catching, d.caught = false, false, false, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 	"unique"
@@ -246,6 +248,24 @@ func (d *Deliverer) dispatch(ctx context.Context) error {
 		d.flush()
 		d.mu.Unlock()
 	}
+}
+
+// Removing is to be called before retention removes a tenant's events up to last,
+// whatever still waits for them. Where the dispatcher has not come that far, each
+// destination of the tenant goes on from a cursor of its own, so that it meets the
+// hole and tells of it.
+func (d *Deliverer) Removing(t hark.TenantID, last hark.Offset) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.core == nil || d.core.Mark() >= last {
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(d.targets)) {
+		if x := d.targets[id]; x.dest.Tenant == t {
+			d.core.Overtaken(nowMillis(), id, x.set)
+		}
+	}
+	d.flush()
 }
 
 // dispatchMost bounds how many events are matched with the lock held.

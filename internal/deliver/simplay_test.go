@@ -80,6 +80,21 @@ func (w *world) publish() {
 	w.in(int64(w.rng.IntN(5)), w.dispatch)
 }
 
+// retain removes a tenant's events up to f, which may be beyond the mark.
+func (w *world) retain(t hark.TenantID, f hark.Offset) {
+	w.say("retention of tenant %d to %d, the mark is at %d", t, f, w.core.Mark())
+	if f > w.core.Mark() {
+		for _, id := range w.ids {
+			if cfg, ok := w.eff.cfg[id]; ok && cfg.set.Tenant == t {
+				set := cfg.set
+				w.core.Overtaken(w.now, id, &set)
+			}
+		}
+		w.drain()
+	}
+	w.floor[t] = f
+}
+
 func (w *world) dispatch() {
 	if w.dead {
 		return
@@ -327,9 +342,12 @@ func (w *world) mischief() {
 		}
 	case 20:
 		t := hark.TenantID(1 + w.rng.IntN(2))
-		if f := hark.Offset(w.rng.IntN(int(w.core.Mark()) + 1)); w.chance(30) && f > w.floor[t] {
-			w.say("retention of tenant %d to %d", t, f)
-			w.floor[t] = f
+		most := int(w.core.Mark())
+		if w.chance(30) { // a quota does not wait for the dispatcher
+			most = len(w.log)
+		}
+		if f := hark.Offset(w.rng.IntN(most + 1)); w.chance(30) && f > w.floor[t] {
+			w.retain(t, f)
 		}
 	case 21:
 		if w.chance(15) {

@@ -75,6 +75,8 @@ type Config struct {
 type Hooks struct {
 	// Committed is called after each group: events and bytes in it, and how long the commit took.
 	Committed func(events, bytes int, took time.Duration)
+	// Removing is called before retention takes a tenant's events up to last away.
+	Removing func(t hark.TenantID, last hark.Offset)
 	// Removed is called when retention took a tenant's bucket.
 	Removed func(t hark.TenantID, events uint64, why string)
 	// Disk is called when publishing stops or starts again for want of space.

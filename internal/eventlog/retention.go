@@ -71,6 +71,9 @@ func (l *Log) retainTenant(t hark.TenantID, now time.Time) error {
 		default:
 			return nil
 		}
+		if l.cfg.Hooks.Removing != nil {
+			l.cfg.Hooks.Removing(t, oldest.usage.Last)
+		}
 		// First the floor, then the deletion: a reader that meets the hole must find
 		// the floor above it, or it would pass over lost events without telling a gap.
 		if !l.index.remove(t, oldest) {
