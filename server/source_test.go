@@ -238,7 +238,7 @@ func TestBadSources(t *testing.T) {
 		{`{"response":{"colour":"red"}}`, "response"},
 		{`{"response":{"status":302}}`, "response.status"},
 		{`{"more_secrets":["a"]}`, "more_secrets"},
-		{`{"scheme":"x"}`, "scheme"},
+		{`{"scheme":"nosuch"}`, "scheme"},
 		{`{"settings":[]}`, "settings"},
 	} {
 		if p := d.refused(422, "invalid", "PATCH", "/v1/sources/"+s.ID, c.body); len(p.Errors) != 1 || p.Errors[0].Field != c.field {
