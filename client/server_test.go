@@ -402,3 +402,53 @@ func TestServerKeysAndBackup(t *testing.T) {
 		t.Errorf("the backup ends with %q", last)
 	}
 }
+
+func TestServerSources(t *testing.T) {
+	c, ctx := real(t), t.Context()
+	table := must[[]client.Scheme](t)(c.Schemes(ctx))
+	if i := slices.IndexFunc(table, func(s client.Scheme) bool { return s.Name == "hmac" }); i < 0 || len(table[i].Settings) == 0 || !table[i].MakesSecret {
+		t.Errorf("%+v", table)
+	}
+	spec := client.SourceSpec{Scheme: "github", UID: "gh", AllowIPs: []string{"192.0.2.0/24"}, Response: &hark.SourceResponse{Status: 202}}
+	s := must[*client.Source](t)(c.PutSource(ctx, spec))
+	if s.URL == "" || s.Secret == "" || len(s.Setup) == 0 || s.Verifying != 1 || s.Response.Status != 202 {
+		t.Errorf("%+v", s)
+	}
+	if again := must[*client.Source](t)(c.PutSource(ctx, spec)); again.ID != s.ID || again.URL != s.URL || again.Secret != "" || again.Revision != 1 {
+		t.Errorf("%+v", again)
+	}
+	if got := must[*client.Source](t)(c.PauseSource(ctx, s.ID)); got.State != hark.SourcePaused {
+		t.Errorf("%+v", got)
+	}
+	must[*client.Source](t)(c.ResumeSource(ctx, s.ID))
+	if got := must[*client.Source](t)(c.UpdateSource(ctx, s.ID, client.Patch{"topic": "ci", "response": nil})); got.Topic != "ci" || got.Response != nil {
+		t.Errorf("%+v", got)
+	}
+	rotated := must[*client.Source](t)(c.RotateSourceSecret(ctx, s.ID, "mine", time.Hour))
+	if rotated.Secret != "mine" || len(rotated.OldSecrets) != 1 || rotated.OldSecrets[0].Secret != s.Secret {
+		t.Errorf("%d old secrets", len(rotated.OldSecrets))
+	}
+	if got := must[*client.Source](t)(c.Source(ctx, s.ID)); got.Secret != "" || got.Verifying != 2 {
+		t.Errorf("%+v", got)
+	}
+	if got := must[*client.Source](t)(c.RevealSource(ctx, s.ID)); got.Secret != "mine" {
+		t.Errorf("%+v", got)
+	}
+	must[*client.Source](t)(c.CreateSource(ctx, client.SourceSpec{Scheme: "none"}))
+	n := 0
+	for _, err := range c.Sources(ctx, client.SourceQuery{PageSize: 1}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if err := c.DeleteSource(ctx, s.ID); err != nil || n != 2 {
+		t.Error(n, err)
+	}
+	if _, err := c.Source(ctx, s.ID); hark.KindOf(err) != hark.NotFound {
+		t.Error(err)
+	}
+	if _, err := c.PutSource(ctx, client.SourceSpec{Scheme: "none"}); err == nil {
+		t.Error("a put without a uid")
+	}
+}

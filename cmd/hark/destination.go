@@ -218,13 +218,11 @@ func (d *destinationAdd) filter(a *app) (json.RawMessage, error) {
 }
 
 func (d *destinationAdd) settings() (map[string]any, error) {
-	settings := map[string]any{}
-	for name, value := range d.Set {
-		settings[name] = value
-		if v := json.RawMessage(value); json.Valid(v) && !isText(d.Kind, name) {
-			settings[name] = v
-		}
+	var fields []setting.Field
+	if k := destination.Find(d.Kind); k != nil {
+		fields = k.Fields
 	}
+	settings := settingsOf(fields, d.Set)
 	if d.URL != "" {
 		u, err := url.Parse(d.URL)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -235,14 +233,6 @@ func (d *destinationAdd) settings() (map[string]any, error) {
 		return nil, wrongUse("hark destination add https://example.com/hook --topic 'orders.*'", "a webhook needs the URL to send to")
 	}
 	return settings, nil
-}
-
-// isText tells whether a setting is text whatever it looks like: a number of a chat, say.
-func isText(kind, name string) bool {
-	k := destination.Find(kind)
-	return k != nil && slices.ContainsFunc(k.Fields, func(f setting.Field) bool {
-		return f.Key == name && (f.Type == setting.Text || f.Type == setting.URL)
-	})
 }
 
 func (d *destinationAdd) retry() (*hark.Retry, error) {

@@ -142,6 +142,8 @@ func listOf(path string) string {
 	switch {
 	case strings.HasPrefix(path, "/v1/destinations"):
 		return "hark destination list"
+	case strings.HasPrefix(path, "/v1/sources"):
+		return "hark source list"
 	case strings.HasPrefix(path, "/v1/deliveries"):
 		return "hark deliveries list"
 	case strings.HasPrefix(path, "/v1/keys"):

@@ -25,6 +25,7 @@ type verbs struct {
 
 	Publish     publishCmd     `cmd:"" help:"Publish an event." group:"use"`
 	Destination destinationCmd `cmd:"" aliases:"destinations,dst" help:"Where events go: add, list, show, test, pause, resume, replay, rotate, remove." group:"use"`
+	Source      sourceCmd      `cmd:"" aliases:"sources,src" help:"Where events come from: add, list, show, pause, resume, rotate, remove." group:"use"`
 	Deliveries  deliveriesCmd  `cmd:"" aliases:"delivery" help:"What went where, and how: list, show, retry, cancel." group:"use"`
 	Batch       batchCmd       `cmd:"" aliases:"batches" help:"Publish many events and have somebody told when all are done: send, list, show, remove." group:"use"`
 	Key         keyCmd         `cmd:"" aliases:"keys" help:"API keys: create, list, revoke." group:"use"`
