@@ -10,7 +10,8 @@ import (
 // Times of the reaper.
 const (
 	reapEvery = 10 * time.Second
-	// touchEvery is how often a bin's expiry moves at most: each is a change of the registry.
+	// touchEvery is how often a bin's expiry moves at most, unless it lives for less than
+	// twice as long: each is a change of the registry.
 	touchEvery = time.Minute
 	// goneFor is how long a deleted source is remembered, so that what was on its way is refused.
 	goneFor = 10 * time.Minute
@@ -39,7 +40,7 @@ func (r *Rings) touch(src *hark.Source) {
 		return
 	}
 	now, ttl := time.Now(), time.Duration(src.Bin.TTL)
-	if src.Bin.Expires.Sub(now) > ttl-max(touchEvery, ttl/100) {
+	if src.Bin.Expires.Sub(now) > ttl-min(max(touchEvery, ttl/100), ttl/2) {
 		return
 	}
 	r.mu.Lock()

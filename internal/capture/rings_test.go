@@ -400,23 +400,29 @@ func TestReap(t *testing.T) {
 		for id := range hark.SourceID(2) {
 			bins.bins[id] = &hark.Source{ID: id, Tenant: tenantA, Bin: &hark.Bin{TTL: hark.Duration(time.Hour), Expires: time.Now().Add(time.Hour)}}
 		}
+		bins.bins[2] = &hark.Source{ID: 2, Tenant: tenantA, Bin: &hark.Bin{TTL: hark.Duration(time.Minute), Expires: time.Now().Add(time.Minute)}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); r.Reap(ctx, bins, func(err error) { t.Error(err) }) }()
 		for range 90 * 60 { // every second for one and a half hours
 			time.Sleep(time.Second)
 			bins.mu.Lock()
-			src := bins.bins[0]
+			hour, minute := bins.bins[0], bins.bins[2]
 			bins.mu.Unlock()
-			r.touch(src)
+			if minute == nil || !minute.Bin.Expires.After(time.Now()) {
+				t.Fatal("a bin of a minute expired though it is used each second")
+			}
+			r.touch(hour)
+			r.touch(minute)
 		}
 		cancel()
 		<-done
 		moves, deletes := 0, ""
 		for _, line := range bins.log {
-			if line == "move 0" {
+			switch {
+			case line == "move 0":
 				moves++
-			} else {
+			case strings.HasPrefix(line, "delete"):
 				deletes += line
 			}
 		}
