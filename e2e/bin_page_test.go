@@ -216,6 +216,70 @@ func (p *tab) surviveRestart(w *world, url string) {
 	p.until("window.same")
 }
 
+// TestBinPageLong: a long list is paged while one scrolls, a flood arrives whole and in
+// order, the tab's title counts what came while one looked elsewhere, and on a phone the
+// list leads to a request and back.
+func TestBinPageLong(t *testing.T) {
+	t.Parallel()
+	setup(t)
+	w := start(t, testenv.Setup{Verb: "dev"})
+	var b bin
+	w.post("/v1/bins", map[string]any{"name": "Long"}, &b)
+	w.flood(b.URL, 0, 130)
+	p := visit(t, wideView, w.server.URL+"/bins/"+b.ID)
+	p.says("#state", "live")
+	p.says("#total", "130")
+	const rows = `document.querySelectorAll("#rows li").length`
+	p.until(rows + " >= 50 && " + rows + " < 130")
+	p.must(p.page.Eval(p.ctx, `window.down = setInterval(() => document.querySelector(".pane.list").scrollTo(0, 1e9), 50)`, nil))
+	p.until(rows + " === 130")
+	p.must(p.page.Eval(p.ctx, `clearInterval(window.down), document.hasFocus = () => false`, nil))
+	w.flood(b.URL, 130, 420)
+	p.until(rows + " === 420")
+	p.until(`document.title.startsWith("(290) ")`)
+	var paths []string
+	p.must(p.page.Eval(p.ctx, `[...document.querySelectorAll("#rows .path")].map((e) => e.textContent)`, &paths))
+	for i, path := range paths {
+		if want := fmt.Sprintf("/n/%d", 419-i); path != want {
+			t.Fatalf("row %d is %s, not %s", i, path, want)
+		}
+	}
+	p.must(p.page.Eval(p.ctx, `document.hasFocus = () => true, window.dispatchEvent(new Event("focus"))`, nil))
+	p.until(`document.title === "Long"`)
+
+	p.must(p.page.Look(p.ctx, browser.View{Width: 390, Height: 844, Mobile: true}))
+	const seen = `(s) => document.querySelector(s).checkVisibility()`
+	p.until(`(` + seen + `)("#rows") && !(` + seen + `)("#detail")`)
+	p.click("#rows li:nth-child(3) a")
+	p.until(`(` + seen + `)("#detail") && !(` + seen + `)("#rows")`)
+	p.says("#request h1", "/n/417")
+	p.click(".back")
+	p.until(`(` + seen + `)("#rows") && !(` + seen + `)("#detail")`)
+	p.must(p.page.Eval(p.ctx, "history.back()", nil))
+	p.until(`(` + seen + `)("#detail")`)
+	var overflow int
+	p.must(p.page.Eval(p.ctx, "document.documentElement.scrollWidth - innerWidth", &overflow))
+	if overflow > 0 {
+		t.Errorf("the page is %d pixels wider than the phone", overflow)
+	}
+	if said := p.page.Said(); len(said) > 0 {
+		t.Errorf("the browser complained: %v", said)
+	}
+}
+
+// flood sends requests to /n/{from} … /n/{to-1}, one after the other.
+func (w *world) flood(url string, from, to int) {
+	w.Helper()
+	for i := from; i < to; i++ {
+		res, err := http.Get(fmt.Sprintf("%s/n/%d", url, i))
+		if err != nil {
+			w.Fatal(err)
+		}
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+	}
+}
+
 // nasty is put wherever a stranger can write.
 const nasty = `"><script>hacked()</script><img src=x onerror=hacked()><svg onload=hacked()>'</textarea></title></template>{{.}}`
 
