@@ -297,7 +297,7 @@ func (p *Page) Until(ctx context.Context, script string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: %w %w", script, ctx.Err(), err)
+			return fmt.Errorf("waiting for %s: %w", script, errors.Join(ctx.Err(), err))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

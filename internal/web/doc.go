@@ -31,7 +31,8 @@
 // Whoever shows the bin's View capability, or has a credential that manages its tenant
 // (in hark dev the person at this machine). The capability comes once in the URL and is
 // then a cookie: HttpOnly, SameSite=Strict, for that bin's paths only, Secure when the
-// public URL is https. An unknown bin and a forbidden one answer alike.
+// public URL is https. Who comes by it may look only: what changes a bin is not on
+// their page, and the API refuses it. An unknown bin and a forbidden one answer alike.
 //
 // # The look
 //

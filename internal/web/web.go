@@ -142,7 +142,7 @@ func (w *Web) render(rw http.ResponseWriter, status int, name string, data any) 
 // handler answers an error as a page.
 type handler func(http.ResponseWriter, *http.Request) error
 
-// Handler puts the pages' rules around h: no cross-site writes, errors as pages.
+// handle puts the pages' rules around h: no cross-site writes, errors as pages.
 func (w *Web) handle(h handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		err := w.cross.Check(r)
