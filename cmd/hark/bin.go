@@ -191,7 +191,7 @@ func (a *app) showArrival(r *hark.Capture) error {
 			mark, st = "✗", bad
 		}
 		line := a.paint(faint, r.Received.Local().Format("15:04:05")) + " " + a.paint(st, mark) + " " + a.paint(bold, printable(r.Method)) + " " +
-			printable(pathOf(r.Target)) + " " + a.paint(faint, bytesText(uint64(r.BodySize))) + " [" + cmp.Or(answerText(r.Status), "–") + "] " + a.paint(faint, r.ID.String())
+			printable(pathOf(r.Target)) + " " + a.paint(faint, bytesText(uint64(r.BodySize))) + " [" + cmp.Or(statusWord(r.Status), "–") + "] " + a.paint(faint, r.ID.String())
 		if r.ReplayOf != 0 {
 			line += a.paint(faint, " replay of "+r.ReplayOf.String())
 		}
@@ -205,7 +205,7 @@ func (a *app) showArrival(r *hark.Capture) error {
 	})
 }
 
-func answerText(status int) string {
+func statusWord(status int) string {
 	if status == 0 {
 		return ""
 	}
@@ -295,7 +295,7 @@ func (a *app) showRequest(r *hark.Capture) {
 			verdict = styled(bad, r.Scheme+": "+r.Reason+" – "+printable(r.Detail))
 		}
 	}
-	a.facts("request", r.ID, "received", stamp(r.Received), "from", r.Remote, "answered", answerText(r.Status), "verdict", verdict, "event", r.Event.String(), "replay of", r.ReplayOf.String())
+	a.facts("request", r.ID, "received", stamp(r.Received), "from", r.Remote, "answered", statusWord(r.Status), "verdict", verdict, "event", r.Event.String(), "replay of", r.ReplayOf.String())
 	a.printf("\n%s %s %s\n", a.paint(bold, printable(r.Method)), printable(r.Target), printable(r.Proto))
 	for _, f := range r.Header {
 		a.printf("%s: %s\n", a.paint(faint, printable(f.Name)), printable(f.Value))
@@ -358,7 +358,7 @@ func (b *binRequests) Run(a *app) error {
 				st = bad
 			}
 			rows = append(rows, []cell{plain(r.ID), plain(ago(r.Received)), plain(printable(r.Method)), plain(printable(pathOf(r.Target))),
-				plain(bytesText(uint64(r.BodySize))), plain(answerText(r.Status)), styled(st, r.Reason)})
+				plain(bytesText(uint64(r.BodySize))), plain(statusWord(r.Status)), styled(st, r.Reason)})
 		}
 		a.table(rows...)
 	})
@@ -433,9 +433,9 @@ func (b *binReplay) Run(a *app) error {
 		return err
 	}
 	if err := a.answer(done, func() {
-		result := styled(good, answerText(done.Status))
+		result := styled(good, statusWord(done.Status))
 		if done.Error != "" || done.Status/100 != 2 {
-			result = styled(bad, strings.TrimSpace(answerText(done.Status)+" "+printable(done.Error)))
+			result = styled(bad, strings.TrimSpace(statusWord(done.Status)+" "+printable(done.Error)))
 		}
 		a.facts("replay of", done.ReplayOf, "to", done.To, "answer", result, "took", span(time.Duration(done.DurationMS*float64(time.Millisecond))),
 			"event", done.Event.String(), "request", done.Capture.String(), "body", snippet([]byte(done.Body), 300))
