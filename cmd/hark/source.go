@@ -359,7 +359,7 @@ func (a *app) showSource(s *client.Source) {
 	for _, name := range slices.Sorted(maps.Keys(s.Attributes)) {
 		facts = append(facts, "attribute", name+"="+s.Attributes[name])
 	}
-	facts = append(facts, "answer", answerText(s.Response), "may send", strings.Join(s.AllowIPs, ", "), "web origins", strings.Join(s.CORSOrigins, ", "),
+	facts = append(facts, "answer", responseLine(s.Response), "may send", strings.Join(s.AllowIPs, ", "), "web origins", strings.Join(s.CORSOrigins, ", "),
 		"largest body", orNone("%d bytes", s.MaxBody), "rate limit", orNone("%g per second", s.RateLimit), "concurrency", orNone("at most %d", s.Concurrency),
 		"state", sourceState(s), "verifying", secretsText(s), "secret", styled(warn, s.Secret.Reveal()))
 	for _, more := range s.MoreSecrets {
@@ -385,7 +385,7 @@ func secretsText(s *client.Source) string {
 	return "with " + count(s.Verifying, "secret")
 }
 
-func answerText(r *hark.SourceResponse) string {
+func responseLine(r *hark.SourceResponse) string {
 	if r == nil {
 		return ""
 	}
