@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests need and this machine lacks: a Chromium, and
-# the official libraries and types for Node in npm/. Running it again costs nothing.
+# the official libraries and types for Node in npm/ and providers/npm/. Running it again costs nothing.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,7 +14,9 @@ if ! command -v chromium >/dev/null; then
 fi
 
 # npm leaves this copy of the lock behind when it is done.
-if ! cmp -s npm/package-lock.json npm/node_modules/.installed; then
-  (cd npm && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
-  cp npm/package-lock.json npm/node_modules/.installed
-fi
+for folder in npm providers/npm; do
+  if ! cmp -s $folder/package-lock.json $folder/node_modules/.installed; then
+    (cd $folder && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
+    cp $folder/package-lock.json $folder/node_modules/.installed
+  fi
+done
