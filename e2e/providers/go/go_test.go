@@ -112,7 +112,7 @@ func newStandard[L standardLibrary](l L, err error) standardLibrary {
 func standardGo(library, name, prefix string, l standardLibrary) judge {
 	return judge{
 		library: library + ", " + prefix, scheme: name, secret: whsec,
-		headers: []string{prefix + "id", prefix + "timestamp", prefix + "signature"},
+		headers: []string{prefix + "id", prefix + "timestamp", prefix + "signature"}, lenient: sameNumber(prefix + "timestamp"),
 		sign: func(r *scheme.Request, at time.Time) error {
 			signature, err := l.Sign("msg_1", at, r.Body)
 			r.Header.Set(prefix+"id", "msg_1")

@@ -48,8 +48,8 @@ func stripeEntries(r *scheme.Request) (at, signature string) {
 	return at, signature
 }
 
-// sameJSNumber: a time is read by JavaScript, which takes "1700000000.", " 1700000000" and 17e8, too.
-func sameJSNumber(header string) func(was, is *scheme.Request) bool {
+// sameNumber: a time is read as a number, "+1700000000" and in JavaScript "1700000000." or 17e8, too.
+func sameNumber(header string) func(was, is *scheme.Request) bool {
 	return func(was, is *scheme.Request) bool {
 		x, err1 := strconv.ParseFloat(was.Header.Get(header), 64)
 		y, err2 := strconv.ParseFloat(strings.TrimRight(strings.TrimSpace(is.Header.Get(header)), ".n"), 64)

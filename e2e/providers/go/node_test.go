@@ -135,7 +135,7 @@ func (n *node) judge(j judge, signs bool) judge {
 func nodeJudges(n *node) []judge {
 	standard := func(library, name, prefix string) judge {
 		return n.judge(judge{library: library, scheme: name, secret: whsec, bodies: onlyJSON,
-			headers: []string{prefix + "id", prefix + "timestamp", prefix + "signature"}, lenient: sameJSNumber(prefix + "timestamp")}, true)
+			headers: []string{prefix + "id", prefix + "timestamp", prefix + "signature"}, lenient: sameNumber(prefix + "timestamp")}, true)
 	}
 	sendgrid := n.judge(judge{library: "@sendgrid/eventwebhook", scheme: "sendgrid", secret: sendgridKey, bodies: onlyJSON,
 		headers: []string{sendgridSignature, sendgridTimestamp}, lenient: onlyIn(sendgridSignature)}, false)
@@ -144,7 +144,7 @@ func nodeJudges(n *node) []judge {
 		n.judge(judge{library: "@octokit/webhooks-methods", scheme: "github", secret: githubSecret, bodies: anyText, headers: []string{"X-Hub-Signature-256"}}, true),
 		n.judge(judge{library: "stripe", scheme: "stripe", secret: stripeSecret, bodies: onlyJSON, headers: []string{"Stripe-Signature"}, lenient: sameStripe}, true),
 		n.judge(judge{library: "@slack/bolt", scheme: "slack", secret: slackSecret, bodies: anyText,
-			headers: []string{"X-Slack-Signature", "X-Slack-Request-Timestamp"}, lenient: sameJSNumber("X-Slack-Request-Timestamp")}, true),
+			headers: []string{"X-Slack-Signature", "X-Slack-Request-Timestamp"}, lenient: sameNumber("X-Slack-Request-Timestamp")}, true),
 		n.judge(judge{library: "@shopify/shopify-api", scheme: "shopify", secret: shopifySecret, bodies: onlyJSON, headers: []string{"X-Shopify-Hmac-SHA256"}}, true),
 		n.judge(judge{library: "twilio", scheme: "twilio", secret: twilioToken, bodies: onlyForm, headers: []string{"X-Twilio-Signature"}, url: true, lenient: sameTwilio}, true),
 		n.judge(judge{library: "twilio", scheme: "twilio", secret: twilioToken, bodies: anyText, headers: []string{"X-Twilio-Signature"}, url: true, lenient: sameTwilio}, true),
