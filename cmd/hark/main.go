@@ -34,6 +34,8 @@ type verbs struct {
 	Bin     binCmd     `cmd:"" aliases:"bins" help:"Request bins: see what a sender sends, and why a signature fails." group:"use"`
 	Receive receiveCmd `cmd:"" help:"Receive webhooks on this machine, verify and show them." group:"use"`
 
+	Trigger triggerCmd `cmd:"" help:"Send a sample of a provider's webhook, signed, to a source or any URL." group:"use"`
+
 	Verify  verifyCmd  `cmd:"" help:"Check the signature of a webhook by hand." group:"help"`
 	Doctor  doctorCmd  `cmd:"" help:"Find out what is wrong with this machine, folder, server or key." group:"help"`
 	Backup  backupCmd  `cmd:"" help:"Copy a running server's data into a file." group:"server"`

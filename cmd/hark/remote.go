@@ -39,13 +39,9 @@ func (p *place) client(key string) (*client.Client, error) {
 		return nil, wrongUse("--timeout 30s", "--timeout must be more than nothing")
 	}
 	if p.CA != "" {
-		pem, err := os.ReadFile(p.CA)
+		roots, err := readRoots(p.CA)
 		if err != nil {
 			return nil, err
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, wrongUse("", "%s holds no certificate in PEM", p.CA)
 		}
 		o.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
@@ -54,6 +50,19 @@ func (p *place) client(key string) (*client.Client, error) {
 		return nil, wrongUse("--server http://127.0.0.1:8080", "%v", err)
 	}
 	return c, nil
+}
+
+// readRoots reads the certificates to trust.
+func readRoots(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, wrongUse("", "%s holds no certificate in PEM", path)
+	}
+	return roots, nil
 }
 
 // destinationRef is a destination as people name it: by id, or by the uid they gave it.

@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": ready, "listening": listening, "status": status, "capture": capture, "eventually": eventually, "sign": sign, "signv1a": signPublic, "post": post,
+			"ready": ready, "listening": listening, "status": status, "capture": capture, "eventually": eventually, "sign": sign, "signv1a": signPublic, "post": post, "putsource": putSource,
 		}})
 }
 
@@ -186,5 +186,18 @@ func post(ts *testscript.TestScript, _ bool, args []string) {
 	resp.Body.Close()
 	if got := fmt.Sprint(resp.StatusCode); got != args[3] {
 		ts.Fatalf("status %s, want %s", got, args[3])
+	}
+}
+
+// putSource makes a source of the server: putsource repo '{"scheme":"github"}'.
+func putSource(ts *testscript.TestScript, _ bool, args []string) {
+	r, err := http.NewRequest("PUT", ts.Getenv("HARK_URL")+"/v1/sources/uid/"+args[0], strings.NewReader(args[1]))
+	ts.Check(err)
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		ts.Fatalf("status %d", resp.StatusCode)
 	}
 }
