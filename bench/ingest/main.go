@@ -180,7 +180,7 @@ func addSource(ctx context.Context, api testenv.API) (string, error) {
 	var made struct {
 		URL string `json:"url"`
 	}
-	err := api.Call(ctx, http.MethodPost, "/v1/sources", map[string]any{"scheme": "github", "secrets": []string{secret}, "rate_limit": 1e6, "concurrency": 1000}, &made)
+	err := api.Call(ctx, http.MethodPost, "/v1/sources", map[string]any{"scheme": "github", "secret": secret, "rate_limit": 1e6, "concurrency": 1000}, &made)
 	if err != nil {
 		return "", err
 	}
