@@ -17,7 +17,7 @@ import (
 const (
 	// firstBuffer is what a body gets before any of it arrived: announcing is cheap.
 	firstBuffer = 16 << 10
-	// bodyTimeout is how long a body may take that does not arrive at once.
+	// bodyTimeout is how long a body may take: no provider waits longer for its answer.
 	bodyTimeout = 20 * time.Second
 )
 
@@ -60,11 +60,18 @@ func (v *visit) readBody() ([]byte, *hark.Error) {
 	if !v.reserve(size) {
 		return nil, errNoMemory()
 	}
-	body := make([]byte, 0, size)
-	for reads := 0; ; reads++ {
-		if reads == 4 {
-			http.NewResponseController(v.w).SetReadDeadline(v.received.Add(bodyTimeout))
-		}
+	timer := http.NewResponseController(v.w)
+	timer.SetReadDeadline(v.received.Add(bodyTimeout))
+	body, err := v.readAll(make([]byte, 0, size), limit, declared)
+	if err == nil {
+		timer.SetReadDeadline(time.Time{}) // the server sets its own for the next request
+	}
+	return body, err
+}
+
+// readAll reads the body into a buffer that grows with what arrives.
+func (v *visit) readAll(body []byte, limit int, declared int64) ([]byte, *hark.Error) {
+	for {
 		if len(body) == cap(body) {
 			if declared >= 0 && int64(len(body)) == declared {
 				return body, nil // without another read, which would only tell the end
