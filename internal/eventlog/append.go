@@ -295,6 +295,9 @@ func (l *Log) appendFirst(ctx context.Context, r *request, hash, body [16]byte, 
 	def(&window, hark.PublishIdempotencyWindow)
 	back := uint32((window + idempotencyWindow - 1) / idempotencyWindow)
 	for _, w := range l.index.windows(r.tenant, now-min(now, back)) {
+		if l.seen.absent(r.tenant, w, hash) {
+			continue
+		}
 		found, ok, err := l.store.Idempotency(r.tenant, w, hash)
 		if err != nil {
 			return Appended{}, err
@@ -309,7 +312,7 @@ func (l *Log) appendFirst(ctx context.Context, r *request, hash, body [16]byte, 
 	}
 	r.idem = &store.IdempotencyStored{Tenant: r.tenant, Window: now, Hash: hash,
 		Value: store.Idempotency{Body: body, Count: len(r.events)}}
-	l.index.rememberWindow(r.tenant, now)
+	l.seen.add(r.tenant, now, hash, func() bool { return l.index.rememberWindow(r.tenant, now) })
 	return l.submit(ctx, r)
 }
 

@@ -180,16 +180,19 @@ func (x *index) settle(usage []store.EventUsage, started *store.BucketStarted) {
 	}
 }
 
-func (x *index) rememberWindow(t hark.TenantID, w uint32) {
+// rememberWindow notes that a window has keys of a tenant, and tells whether it had none.
+func (x *index) rememberWindow(t hark.TenantID, w uint32) (began bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	h := x.holdingLocked(t)
 	if n := len(h.windows); n > 0 && h.windows[n-1] == w {
-		return
+		return false
 	}
-	if i, found := slices.BinarySearch(h.windows, w); !found { // not the last only when the clock went back
+	i, found := slices.BinarySearch(h.windows, w)
+	if !found { // not the last only when the clock went back
 		h.windows = slices.Insert(h.windows, i, w)
 	}
+	return !found
 }
 
 // windows returns where a tenant may have remembered keys, from a window on, newest first.

@@ -4,7 +4,7 @@
 //
 // Files, in reading order: log.go (open, ids, cursors), append.go (what a
 // publisher's goroutine does), queue.go (turns), pace.go (large requests), committer.go (the one writer),
-// tail.go, read.go, count.go, bucket.go (offset → bucket, usage), retention.go, disk.go.
+// seen.go (keys), tail.go, read.go, count.go, bucket.go (offset → bucket, usage), retention.go, disk.go.
 //
 // # Appending
 //
@@ -27,6 +27,6 @@
 // # Lock order
 //
 // queue.mu, index.mu, tail.mu and twins.mu are leaves: none is held while another
-// is taken, and none during I/O. Log.retaining may be held while they are taken
-// and during I/O.
+// is taken, and none during I/O. seen.mu may be held while
+// index.mu is taken. Log.retaining may be held while they are taken and during I/O.
 package eventlog

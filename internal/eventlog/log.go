@@ -120,6 +120,7 @@ type Log struct {
 	index        index
 	tail         tail
 	twins        twins
+	seen         seen
 	disk         disk
 	retaining    sync.Mutex // one round of retention at a time
 	hold         atomic.Pointer[func(hark.TenantID) (hark.Offset, bool)]
@@ -133,6 +134,7 @@ func Open(cfg Config) (*Log, error) {
 	}
 	l.queue.init(l.cfg.QueueBytes)
 	l.twins.init()
+	l.seen.init()
 	if err := l.openIncarnations(); err != nil {
 		return nil, err
 	}
@@ -271,6 +273,7 @@ func (l *Log) Erase(t hark.TenantID) (rec store.Record, done func(ok bool), err 
 	return erased, func(ok bool) {
 		if ok {
 			l.index.erase(t, erased.End)
+			l.seen.forget(t, ^uint32(0))
 		} else {
 			l.queue.unbar(t)
 		}

@@ -115,6 +115,7 @@ func (l *Log) forgetKeys(t hark.TenantID, now time.Time) error {
 	if !l.index.forgetWindows(t, before) {
 		return nil
 	}
+	l.seen.forget(t, before)
 	return l.store.Commit(&store.IdempotencyForgotten{Tenant: t, Before: before})
 }
 
