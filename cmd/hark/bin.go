@@ -92,6 +92,13 @@ type binOpen struct {
 	remote
 }
 
+func (*binOpen) Help() string {
+	return "Ctrl-C ends the watching; the bin and what it holds stay.\n\n" + `Examples:
+  hark bin --scheme github --secret "$SECRET"
+  hark bin --uid ci --status 500 --delay 2s
+  hark bin --no-wait --json`
+}
+
 func (b *binOpen) Run(a *app) error {
 	c, err := b.client()
 	if err != nil {
@@ -229,6 +236,8 @@ func printable(s string) string { return snippet([]byte(strings.ToValidUTF8(s, "
 
 type binList struct{ remote }
 
+func (*binList) Help() string { return "Example:\n  hark bin list" }
+
 func (b *binList) Run(a *app) error {
 	c, err := b.client()
 	if err != nil {
@@ -258,6 +267,10 @@ type binShow struct {
 	Bin     binRef `arg:"" help:"Id (src_…) or uid of the bin."`
 	Request string `arg:"" optional:"" help:"Id (cap_…) of a request, or last."`
 	remote
+}
+
+func (*binShow) Help() string {
+	return "Examples:\n  hark bin show ci\n  hark bin show ci last"
 }
 
 func (b *binShow) Run(a *app) error {
@@ -329,6 +342,10 @@ type binRequests struct {
 	Limit  int    `help:"At most so many (50)." default:"50" placeholder:"N"`
 }
 
+func (*binRequests) Help() string {
+	return "Examples:\n  hark bin requests ci\n  hark bin requests ci 'method:POST header:x-github-event:push reason:rejected'"
+}
+
 func (b *binRequests) Run(a *app) error {
 	c, id, err := b.find(a)
 	if err != nil {
@@ -369,6 +386,10 @@ type binWait struct {
 	Search string        `arg:"" optional:"" help:"What to wait for, such as 'header:x-github-event:push'; any request when it is missing."`
 	After  string        `help:"Only what comes after this request (cap_…), or now; what is there already counts otherwise." placeholder:"WHERE"`
 	For    time.Duration `help:"How long to wait (30s)." default:"30s" placeholder:"DURATION"`
+}
+
+func (*binWait) Help() string {
+	return "It fails (exit code 1) when nothing came in time.\n\nExample:\n  hark bin wait ci 'header:x-github-event:push' --for 60s --json"
 }
 
 func (b *binWait) Run(a *app) error {
@@ -412,6 +433,12 @@ type binReplay struct {
 	Header  map[string]string `help:"Set a header field, or remove it with an empty value; may be repeated." placeholder:"NAME=VALUE" mapsep:"none"`
 	Body    string            `help:"Another body: text, or @FILE." placeholder:"TEXT"`
 	remote
+}
+
+func (*binReplay) Help() string {
+	return "The original stays as it is. It fails (exit code 1) when the answer is not 2xx.\n\n" + `Examples:
+  hark bin replay ci last https://example.com/hook --resign
+  hark bin replay ci last dst_… --body @other.json`
 }
 
 func (b *binReplay) Run(a *app) error {
@@ -488,6 +515,8 @@ func (b *binReplay) target() (*client.ReplayRequest, error) {
 }
 
 type binRemove struct{ oneBin }
+
+func (*binRemove) Help() string { return "Example:\n  hark bin remove ci" }
 
 func (b *binRemove) Run(a *app) error {
 	c, id, err := b.find(a)
