@@ -12,11 +12,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/sample"
+	"github.com/harkhq/hark/internal/scheme"
 	"github.com/harkhq/hark/server"
 	"github.com/harkhq/hark/server/servertest"
 )
@@ -304,6 +307,96 @@ func TestBinReplay(t *testing.T) {
 		if status, answer := replay(bad); status != 422 && !(status == 200 && answer["error"] != nil) {
 			t.Errorf("%s: %d %v", bad, status, answer)
 		}
+	}
+}
+
+// TestBinReplayToChat: what a bin or a source captured reads in a chat room as it does
+// when it comes through a source.
+func TestBinReplayToChat(t *testing.T) {
+	base := servertest.Start(t, server.Config{}).URL()
+	said := make(chan string, 9)
+	room := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		said <- string(text)
+		w.Write([]byte("{}"))
+	}))
+	defer room.Close()
+	make := func(path, body string) (made struct{ ID, URL, Secret string }) {
+		t.Helper()
+		status, _, text := call(t, "POST", base+path, body, "Content-Type", "application/json")
+		if err := json.Unmarshal(text, &made); err != nil || status != 201 {
+			t.Fatalf("%s: %d %s", path, status, text)
+		}
+		return made
+	}
+	r, err := sample.Find("github", "push").Request(base, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := scheme.Open(nil, &hark.Source{Scheme: "github", Secrets: []hark.SigningSecret{{Value: "secret"}}})
+	if err == nil {
+		err = signer.Sign(r, time.Now())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	push := func(url string) {
+		t.Helper()
+		var header []string
+		for _, f := range r.Header {
+			header = append(header, f.Name, f.Value)
+		}
+		if status, _, text := call(t, r.Method, url, string(r.Body), header...); status != 200 {
+			t.Fatalf("%d %s", status, text)
+		}
+	}
+	source := make("/v1/sources", `{"scheme":"github","secret":"secret","topic":"code.{header.X-GitHub-Event}.{path}","key":"{body.repository.full_name}","attributes":{"who":"{body.sender.login}"}}`)
+	settings := `"settings":{"url":"` + room.URL + `/v1/spaces/A/messages?key=k&token=t"`
+	make("/v1/destinations", `{"kind":"googlechat","topics":["code.>"],`+settings+`}}`)
+	live := make("/v1/destinations", `{"kind":"googlechat","topics":["other"],`+settings+`}}`)
+	own := make("/v1/destinations", `{"kind":"googlechat","topics":["other"],`+settings+`,"template":"{topic} {key} {attributes.who} {attributes.delivery-id}"}}`)
+	push(source.URL + "/eu")
+	want := <-said
+	if !strings.Contains(want, "pushed") {
+		t.Fatalf("live it reads %s", want)
+	}
+
+	replay := func(path, body string) (status int) {
+		t.Helper()
+		list := getJSON[requests](t, base+path+"/requests")
+		status, _, text := call(t, "POST", base+path+"/requests/"+list.Requests[0].ID.String()+"/replay", body)
+		if status == 200 && !strings.Contains(string(text), `"status":200`) {
+			t.Errorf("%s", text)
+		}
+		return status
+	}
+	bin, plain := make("/v1/bins", `{"scheme":"github","secret":"secret"}`), make("/v1/bins", "{}")
+	push(bin.URL)
+	push(plain.URL)
+	for _, again := range [][2]string{
+		{"/v1/bins/" + bin.ID, `{"destination":"` + live.ID + `"}`},
+		{"/v1/bins/" + plain.ID, `{"destination":"` + live.ID + `","scheme":"github"}`},
+		{"/v1/sources/" + source.ID, `{"destination":"` + live.ID + `"}`},
+	} {
+		if status := replay(again[0], again[1]); status != 200 {
+			t.Fatalf("%s: %d", again, status)
+		}
+		if got := <-said; got != want {
+			t.Errorf("%s reads\n%s\nlive\n%s", again, got, want)
+		}
+	}
+	replay("/v1/sources/"+source.ID, `{"destination":"`+own.ID+`","edit":{"path":"/us/1"}}`)
+	if got := <-said; !regexp.MustCompile(`code\.push\.us\.1 [\w-]+/[\w-]+ [\w-]+ [\w-]{36}`).MatchString(got) {
+		t.Error("topic, key and attributes are not those of the source:", got)
+	}
+	if replay("/v1/bins/"+bin.ID, `{"destination":"`+own.ID+`","edit":{"headers":{"X-GitHub-Event":"issues"}}}`); !strings.Contains(<-said, "github.issues") {
+		t.Error("the topic is not the scheme's")
+	}
+	if status := replay("/v1/bins/"+bin.ID, `{"destination":"`+live.ID+`","scheme":"nonsense"}`); status != 422 {
+		t.Errorf("a scheme that there is not: %d", status)
+	}
+	if status := replay("/v1/bins/"+bin.ID, `{"destination":"`+live.ID+`","scheme":"hmac"}`); status != 422 {
+		t.Errorf("a scheme without the settings that it needs: %d", status)
 	}
 }
 

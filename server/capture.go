@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/api"
@@ -250,35 +249,16 @@ func (s replayer) ToDestination(ctx context.Context, src *hark.Source, c *hark.C
 	if k == nil || k.Mode == destination.Pull {
 		return done, hark.Invalidf("destination", "must be of a kind that is pushed to, not "+d.Kind)
 	}
-	e := eventOf(src, c)
+	e, err := s.door.EventOf(src, c)
+	if err != nil {
+		return done, err
+	}
 	if err := e.Check(cmpOr(s.cfg.MaxEvent, hark.MaxEventBytes)); err != nil {
 		return done, err
 	}
 	res := s.sender.Send(ctx, d, e, destination.Meta{Attempt: 1, MessageID: "replay_" + c.ReplayOf.String() + fmt.Sprintf("_%d", c.Received.UnixMilli())})
 	done.Status, done.Body, done.Error = res.Status, res.Snippet, res.Error
 	return done, nil
-}
-
-// eventOf is the event that a capture would make if nothing but its own source's plain
-// settings counted: a template of topic or attributes is not applied.
-func eventOf(src *hark.Source, c *hark.Capture) *hark.Event {
-	e := &hark.Event{Tenant: src.Tenant, Topic: src.Topic, Received: c.Received, Data: c.Body, Source: src.ID.String(),
-		Attributes: map[string]string{"method": c.Method}}
-	if hark.CheckTopic(e.Topic) != nil || hark.IsReserved(e.Topic) {
-		e.Topic = "captured"
-	}
-	for _, f := range c.Header {
-		name := strings.ToLower(f.Name)
-		switch {
-		case name == "content-type":
-			e.ContentType = f.Value
-		case strings.HasSuffix(name, "-event") || strings.HasSuffix(name, "-topic") || name == "x-event-key" || strings.HasPrefix(name, "ce-"):
-			if utf8.ValidString(f.Value) {
-				e.Attributes[name] = f.Value
-			}
-		}
-	}
-	return e
 }
 
 // Sign implements api.Replayer.

@@ -195,6 +195,31 @@ func TestSourcesOfOthers(t *testing.T) {
 	github := ours.source(201, "POST", "/v1/sources", `{"scheme":"github"}`)
 	narrow.refused(403, "topic-forbidden", "POST", "/v1/sources/"+github.ID+"/rotate-secret", "")
 	narrow.refused(403, "topic-forbidden", "PATCH", "/v1/sources/"+github.ID, `{"secret":"known"}`)
+	// Nor can it take one from the topics that it feeds, or see and send again what came.
+	narrow.refused(403, "topic-forbidden", "PATCH", "/v1/sources/"+github.ID, `{"topic":"ci.x"}`)
+	ours.source(201, "PUT", "/v1/sources/uid/pay", `{"scheme":"none","topic":"pay"}`)
+	narrow.refused(403, "topic-forbidden", "PUT", "/v1/sources/uid/pay", `{"scheme":"none","topic":"ci.x"}`)
+	if pay := ours.source(200, "PUT", "/v1/sources/uid/pay", `{"scheme":"none","topic":"pay"}`); pay.Topic != "pay" || pay.Revision != 1 {
+		t.Errorf("what was refused was done: %+v", pay)
+	}
+	narrow.source(201, "PUT", "/v1/sources/uid/mine", `{"scheme":"none","topic":"ci.x"}`)
+	narrow.source(200, "PUT", "/v1/sources/uid/mine", `{"scheme":"none","topic":"ci.y"}`)
+	call(t, "POST", github.URL, "{}")
+	var kept struct{ Request struct{ ID string } }
+	_, _, text := ours.call("GET", "/v1/sources/"+github.ID+"/wait?timeout=20s", "")
+	if err := json.Unmarshal(text, &kept); err != nil || kept.Request.ID == "" {
+		t.Fatalf("%s", text)
+	}
+	one := "/v1/sources/" + github.ID + "/requests/" + kept.Request.ID
+	narrow.refused(403, "topic-forbidden", "POST", one+"/replay", `{"source":"`+github.ID+`","resign":true}`)
+	narrow.refused(403, "topic-forbidden", "POST", one+"/replay", `{"url":"http://192.0.2.1/","resign":true}`)
+	if status, _, text := narrow.call("POST", one+"/replay", `{"source":"`+own.ID+`"}`); status != 200 {
+		t.Errorf("to its own: %d %s", status, text)
+	}
+	reader := admin.makeKey(`{"scopes":["manage","subscribe"],"subscribe":["ci.>"]}`)
+	for _, path := range []string{one, one + "/body", "/v1/sources/" + github.ID + "/requests", "/v1/sources/" + github.ID + "/wait?timeout=0s"} {
+		reader.refused(403, "topic-forbidden", "GET", path, "")
+	}
 }
 
 // TestBadSources: each answer names the field, and nothing is made.

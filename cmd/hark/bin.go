@@ -426,7 +426,7 @@ type binReplay struct {
 	Request string            `arg:"" help:"Id (cap_…) of the request, or last."`
 	To      string            `arg:"" help:"A URL, a source or bin (src_…), or a destination (dst_…)."`
 	Resign  bool              `help:"Sign it anew, for the present time."`
-	Scheme  string            `help:"Sign as this provider does (the bin's)." placeholder:"NAME"`
+	Scheme  string            `help:"Sign as this provider does, or make the event of a destination as for it (the bin's)." placeholder:"NAME"`
 	Secret  string            `help:"Sign with this secret (the bin's)." placeholder:"TEXT" env:"HARK_BIN_SECRET"`
 	Method  string            `help:"Another method." placeholder:"METHOD"`
 	Path    string            `help:"Another path and query." placeholder:"PATH"`

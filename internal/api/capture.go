@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -24,7 +25,7 @@ const (
 )
 
 // capturing returns the source that a path names: under /v1/bins a bin, under
-// /v1/sources any other.
+// /v1/sources any other, if the caller may see its events: what it captured holds them.
 func (a *API) capturing(r *http.Request) (*hark.Source, error) {
 	bin := strings.HasPrefix(r.URL.Path, "/v1/bins/")
 	if bin {
@@ -38,7 +39,8 @@ func (a *API) capturing(r *http.Request) (*hark.Source, error) {
 	if err != nil || d.Bin != nil {
 		return nil, hark.NoSuch("source", id.String())
 	}
-	return d, nil
+	topics := cmp.Or(a.topicsOf(d), ">")
+	return d, callerOf(r.Context()).MayRoute([]hark.Pattern{topics})
 }
 
 func (a *API) captured(r *http.Request) (*hark.Source, *hark.Capture, error) {

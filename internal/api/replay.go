@@ -30,7 +30,7 @@ type Replayer interface {
 	// ToSource has c go through the door of a source or bin, as if it came from outside,
 	// from the sender of r.
 	ToSource(r *http.Request, to *hark.Source, c *hark.Capture) (Replayed, error)
-	// ToDestination makes an event of c, of a capture of src, and tries once to send it.
+	// ToDestination makes an event of c, as src makes events, and tries once to send it.
 	ToDestination(ctx context.Context, src *hark.Source, c *hark.Capture, d *hark.Destination) (Replayed, error)
 	// Sign signs c anew, for url and the present time, as src's scheme does; another
 	// scheme or secret than src's where they are not "". It returns the URL to send to:
@@ -139,7 +139,7 @@ func (a *API) replay(r *http.Request, src *hark.Source, c *hark.Capture, in *rep
 		if to, err = in.url(); err != nil {
 			return done, "", err
 		}
-		if to, err = a.sign(src, c, in, to); err == nil {
+		if to, err = a.sign(ctx, src, c, in, to); err == nil {
 			done, err = a.Replayer.ToURL(ctx, c, to)
 		}
 		return done, to, err
@@ -152,15 +152,39 @@ func (a *API) replay(r *http.Request, src *hark.Source, c *hark.Capture, in *rep
 		err = mayReach(ctx, d.Topics)
 	}
 	if err == nil {
+		c.Target = "/in/" + src.Token + in.rest(src, c)
+		src, err = a.sourceFor(src, in.Scheme)
+	}
+	if err == nil {
 		done, err = a.Replayer.ToDestination(ctx, src, c, d)
 	}
 	return done, in.Destination, err
 }
 
-// sign signs anew if that was asked for, and returns the URL to send to.
-func (a *API) sign(src *hark.Source, c *hark.Capture, in *replayBody, to string) (string, error) {
+// sourceFor is the source whose scheme, topic and templates make an event of the request:
+// with another scheme, what a source of that one makes of it.
+func (a *API) sourceFor(src *hark.Source, scheme string) (*hark.Source, error) {
+	if scheme == "" || scheme == src.Scheme {
+		return src, nil
+	}
+	if a.scheme(scheme).Name == "" {
+		return nil, hark.Invalidf("scheme", "is none of GET /v1/schemes")
+	}
+	other := *src
+	other.Scheme, other.Settings, other.Secrets, other.Topic = scheme, nil, nil, ""
+	return &other, nil
+}
+
+// sign signs anew if that was asked for, and returns the URL to send to. Whoever has
+// something signed with a source's own secret publishes through it.
+func (a *API) sign(ctx context.Context, src *hark.Source, c *hark.Capture, in *replayBody, to string) (string, error) {
 	if !in.Resign && in.Secret == "" && in.Scheme == "" {
 		return to, nil
+	}
+	if src.Bin == nil && in.Secret == "" {
+		if err := a.mayFeed(ctx, src); err != nil {
+			return "", err
+		}
 	}
 	return a.Replayer.Sign(src, c, to, in.Scheme, in.Secret)
 }
@@ -174,8 +198,13 @@ func (a *API) replayToSource(r *http.Request, src *hark.Source, c *hark.Capture,
 	if err != nil {
 		return Replayed{}, err
 	}
+	if target.Bin == nil {
+		if err := a.mayFeed(r.Context(), target); err != nil {
+			return Replayed{}, err
+		}
+	}
 	base := a.base(r.Context())
-	to, err := a.sign(src, c, in, base+"/in/"+target.Token+in.rest(src, c))
+	to, err := a.sign(r.Context(), src, c, in, base+"/in/"+target.Token+in.rest(src, c))
 	if err != nil {
 		return Replayed{}, err
 	}

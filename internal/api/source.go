@@ -18,7 +18,7 @@ type Sources interface {
 	Sources(t hark.TenantID, q registry.SourceQuery) (page []*hark.Source, more bool)
 	CreateSource(t hark.TenantID, d *hark.Source) (*hark.Source, error)
 	UpdateSource(t hark.TenantID, id hark.SourceID, revision uint64, edit func(d *hark.Source) error) (*hark.Source, error)
-	PutSource(t hark.TenantID, revision uint64, d *hark.Source) (now *hark.Source, created bool, err error)
+	PutSource(t hark.TenantID, revision uint64, d *hark.Source, may func(old *hark.Source) error) (now *hark.Source, created bool, err error)
 	SetSourceState(t hark.TenantID, id hark.SourceID, revision uint64, state hark.SourceState) (*hark.Source, error)
 	RotateSourceSecret(t hark.TenantID, id hark.SourceID, given hark.Secret, overlap time.Duration) (*hark.Source, error)
 	DeleteSource(t hark.TenantID, id hark.SourceID, revision uint64) error
@@ -191,19 +191,25 @@ func (a *API) answerSource(ctx context.Context, d *hark.Source, reveal bool) *So
 	return &SourceAnswer{Status: 200, ETag: etagOf(d.Revision), Body: a.withSetup(a.sourceView(ctx, d, reveal))}
 }
 
-// mayFeed: a source publishes for its owner, so its owner must reach every topic that
-// its events may have.
-func (a *API) mayFeed(ctx context.Context, d *hark.Source) error {
+// topicsOf is what the topics of a source's events match; "" when it has none that can be.
+func (a *API) topicsOf(d *hark.Source) hark.Pattern {
 	topic := cmp.Or(d.Topic, a.scheme(d.Scheme).Topic)
-	if topic == "" {
-		return nil // of no scheme that there is: refused with all other faults
-	}
 	pattern := hark.Pattern(topic)
 	if before, _, placeholder := strings.Cut(topic, "{"); placeholder {
 		pattern = hark.Pattern(before[:strings.LastIndexByte(before, '.')+1] + ">")
 	}
 	if hark.CheckPattern(pattern) != nil {
-		return nil // it is no topic, and refused with all other faults
+		return ""
+	}
+	return pattern
+}
+
+// mayFeed: a source publishes for its owner, so its owner must reach every topic that
+// its events may have: before a change, too, or it could be taken from those it feeds.
+func (a *API) mayFeed(ctx context.Context, d *hark.Source) error {
+	pattern := a.topicsOf(d)
+	if pattern == "" {
+		return nil // it is refused with all other faults
 	}
 	return callerOf(ctx).MayFeed(pattern)
 }
@@ -247,7 +253,7 @@ func (a *API) PutSource(ctx context.Context, in *SourceUpsert) (*SourceAnswer, e
 	if err := a.mayFeed(ctx, given); err != nil {
 		return nil, err
 	}
-	d, created, err := a.Sources.PutSource(tenantOf(ctx), revision, given)
+	d, created, err := a.Sources.PutSource(tenantOf(ctx), revision, given, func(old *hark.Source) error { return a.mayFeed(ctx, old) })
 	if err != nil {
 		return nil, err
 	}
@@ -369,6 +375,9 @@ func (a *API) PatchSource(ctx context.Context, in *SourcePatch) (*SourceAnswer, 
 		return nil, err
 	}
 	d, err := a.Sources.UpdateSource(tenantOf(ctx), old.ID, revision, func(d *hark.Source) error {
+		if err := a.mayFeed(ctx, d); err != nil {
+			return err
+		}
 		if err := in.edit(d); err != nil {
 			return err
 		}

@@ -183,12 +183,7 @@ var errUnknown = &hark.Error{Kind: hark.NotFound, Code: "no-such-source",
 // serve finds the source and lets in who may come. It returns what became of the request.
 func (v *visit) serve() (outcome string) {
 	v.target = pathOf(v.r.RequestURI)
-	var path string
-	path, v.query, _ = strings.Cut(v.target, "?")
-	token := path[len(prefix):]
-	if i := strings.IndexByte(token, '/'); i >= 0 {
-		token, v.rest = token[:i], token[i:]
-	}
+	token := v.split()
 	src := v.door.cfg.Sources.SourceByToken(token)
 	if src == nil || src.Bin != nil && !src.Bin.Expires.After(v.received) {
 		return v.refuse(outcomeUnknown, errUnknown)
@@ -219,6 +214,16 @@ func (v *visit) serve() (outcome string) {
 	defer v.open.meter.leave()
 	defer v.giveBack()
 	return v.take()
+}
+
+// split takes the target apart, and returns the token in it.
+func (v *visit) split() (token string) {
+	path, query, _ := strings.Cut(v.target, "?")
+	token, v.query = path[len(prefix):], query
+	if i := strings.IndexByte(token, '/'); i >= 0 {
+		token, v.rest = token[:i], token[i:]
+	}
+	return token
 }
 
 // take reads, verifies and keeps a request that was let in.

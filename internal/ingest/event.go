@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"crypto/sha256"
+	"net/http"
 	"net/textproto"
 	"net/url"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/eventlog"
+	"github.com/harkhq/hark/internal/scheme"
 )
 
 // repeatWindow is how long a provider's delivery id is remembered.
@@ -34,6 +36,33 @@ var attributeNames = func() []string {
 	}
 	return names
 }()
+
+// EventOf makes the event that a captured request makes, or would if it came in now:
+// for src, which need not be the one that captured it. Nothing is verified and nothing
+// is kept; the event has no id.
+func (d *Door) EventOf(src *hark.Source, c *hark.Capture) (*hark.Event, error) {
+	open, err := openSource(&d.cfg, src)
+	if err != nil {
+		return nil, err
+	}
+	v := &visit{door: d, src: src, open: open, received: c.Received, target: c.Target,
+		r: &http.Request{Method: c.Method, Header: make(http.Header, len(c.Header))}}
+	if Is(v.target) {
+		v.split()
+	}
+	v.req = scheme.Request{Method: c.Method, URL: d.cfg.Front.Fixed() + c.Target, Proto: c.Proto, Body: c.Body, Received: c.Received}
+	for _, f := range c.Header {
+		v.req.Header = append(v.req.Header, scheme.Field(f))
+		if strings.EqualFold(f.Name, "Host") {
+			v.r.Host = f.Value
+			continue
+		}
+		v.r.Header.Add(f.Name, f.Value)
+	}
+	e, _ := v.makeEvent()
+	e.Tenant, e.Received = src.Tenant, c.Received
+	return &e, nil
+}
 
 // makeEvent makes the event of a verified request, and what makes a repeat of it one.
 func (v *visit) makeEvent() (hark.Event, eventlog.Idempotency) {

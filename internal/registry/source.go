@@ -297,8 +297,9 @@ func (r *Registry) replaceSource(old, d *hark.Source, at time.Time) (*hark.Sourc
 
 // PutSource makes the source with d.UID, or changes the one that has it to be like d:
 // the same request twice, also at the same moment, gives one. Token and state are
-// kept; so are secrets, unless d brings some or another scheme.
-func (r *Registry) PutSource(t hark.TenantID, revision uint64, d *hark.Source) (now *hark.Source, created bool, err error) {
+// kept; so are secrets, unless d brings some or another scheme. May tells whether the
+// one that is there may be changed; nil for always.
+func (r *Registry) PutSource(t hark.TenantID, revision uint64, d *hark.Source, may func(old *hark.Source) error) (now *hark.Source, created bool, err error) {
 	if d.UID == "" {
 		return nil, false, hark.Invalidf("uid", "is needed to create or replace by it")
 	}
@@ -314,6 +315,11 @@ func (r *Registry) PutSource(t hark.TenantID, revision uint64, d *hark.Source) (
 	}
 	if (old.Bin != nil) != (d.Bin != nil) {
 		return nil, false, uidTaken(old.ID.String())
+	}
+	if may != nil {
+		if err := may(old); err != nil {
+			return nil, false, err
+		}
 	}
 	now, err = r.updateSource(old, revision, func(c *hark.Source) error {
 		*c = *cloneSource(d)

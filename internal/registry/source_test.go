@@ -100,16 +100,16 @@ func TestSourceByUIDIsOneSource(t *testing.T) {
 	r := open(t, newRows())
 	given := sampleSource()
 	given.UID = "gh"
-	a, created, err := r.PutSource(dt, 0, given)
+	a, created, err := r.PutSource(dt, 0, given, nil)
 	if err != nil || !created {
 		t.Fatal(err)
 	}
-	b, created, err := r.PutSource(dt, 0, given)
+	b, created, err := r.PutSource(dt, 0, given, nil)
 	if err != nil || created || b != a {
 		t.Error("the same twice:", b, created, err)
 	}
 	given.Topic = "other"
-	c, _, err := r.PutSource(dt, a.Revision, given)
+	c, _, err := r.PutSource(dt, a.Revision, given, nil)
 	if err != nil || c.Topic != "other" || c.Token != a.Token || !slices.Equal(secretsOf(c), secretsOf(a)) {
 		t.Error("token and secrets are kept:", c, err)
 	}
@@ -118,15 +118,15 @@ func TestSourceByUIDIsOneSource(t *testing.T) {
 	}
 	bin := sampleBin()
 	bin.UID = "gh"
-	if _, _, err := r.PutSource(dt, 0, bin); hark.KindOf(err) != hark.Conflict {
+	if _, _, err := r.PutSource(dt, 0, bin, nil); hark.KindOf(err) != hark.Conflict {
 		t.Error("a bin in place of a source:", err)
 	}
-	if _, _, err := r.PutSource(dt, 3, &hark.Source{Scheme: "none", UID: "new"}); hark.KindOf(err) != hark.NotFound {
+	if _, _, err := r.PutSource(dt, 3, &hark.Source{Scheme: "none", UID: "new"}, nil); hark.KindOf(err) != hark.NotFound {
 		t.Error("a revision of nothing:", err)
 	}
 	none := sampleSource()
 	none.UID, none.Scheme = "gh", "none"
-	if d, _, err := r.PutSource(dt, 0, none); err != nil || len(d.Secrets) != 0 || d.Token != a.Token {
+	if d, _, err := r.PutSource(dt, 0, none, nil); err != nil || len(d.Secrets) != 0 || d.Token != a.Token {
 		t.Error("another scheme keeps no secret:", d, err)
 	}
 }
@@ -375,7 +375,7 @@ func TestSourceModel(t *testing.T) {
 				topics[got.Token] = d.Topic
 			}
 		case n == 1 && d.UID != "":
-			if got, _, err := r.PutSource(dt, 0, d); err == nil {
+			if got, _, err := r.PutSource(dt, 0, d, nil); err == nil {
 				topics[got.Token] = d.Topic
 			}
 		case n == 2:
