@@ -25,7 +25,8 @@
 // the delivery together with the exact body make a repeat: within 72 hours it is answered
 // as the first was, and appends nothing. The same id with another body is an event
 // of its own: some providers give one id to several things that happened at once, and
-// what was acknowledged must not be lost. Hark delivers at least once, so a receiver
+// what was acknowledged must not be lost. Only where the signature is of the id alone
+// (Mailgun's), another body is refused: it could be anybody's. Hark delivers at least once, so a receiver
 // copes with the rare provider that changes a byte between two tries.
 //
 // # What is kept

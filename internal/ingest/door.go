@@ -278,6 +278,10 @@ func (v *visit) append(ctx context.Context) string {
 	}
 	event, idem := v.makeEvent()
 	done, err := v.door.cfg.Log.Append(ctx, v.src.Tenant, []hark.Event{event}, idem)
+	if e, ok := errors.AsType[*hark.Error](err); ok && e.Code == "idempotency-key-reused" {
+		v.verdict = scheme.UsedBefore()
+		return v.reject()
+	}
 	if err != nil {
 		return v.turnAway(outcomeOf(err))
 	}

@@ -131,6 +131,9 @@ func (v *visit) idempotency(delivery string) eventlog.Idempotency {
 		delivery = string(sum[:])
 	}
 	body := sha256.Sum256(v.req.Body)
+	if v.open.verifier.Once() {
+		return eventlog.Idempotency{Scope: v.open.id, Key: delivery, Body: body, Window: repeatWindow}
+	}
 	return eventlog.Idempotency{Scope: v.open.id, Key: delivery + "\x00" + string(body[:16]), Window: repeatWindow}
 }
 

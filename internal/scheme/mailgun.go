@@ -24,7 +24,7 @@ import (
 // Mails of a subaccount carry the main account's signature beside, as parent-signature.
 //
 // Nothing but timestamp and token is signed: that the rest is Mailgun's rests on TLS
-// and on the token being used once, which the delivery id sees to. Mailgun tries for
+// and on the token being used once, which "once" sees to. Mailgun tries for
 // eight hours and does not say that it signs anew each time; so the tolerance is long.
 var mailgun = Scheme{
 	Name: "mailgun", Title: "Mailgun", Secrets: SharedSecret, Topic: "mailgun.{body.event-data.event}",
@@ -39,6 +39,7 @@ var mailgun = Scheme{
 	verify:     verifyMailgun,
 	sign:       signMailgun,
 	deliveryID: func(_ *Source, r *Request) string { m, _ := readMailgun(r); return m.Token },
+	once:       true,
 }
 
 // mailgunSigned is what Mailgun says of its signature.

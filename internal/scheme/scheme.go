@@ -63,6 +63,9 @@ type Scheme struct {
 	// deliveryID is the provider's own id of the delivery, the same when it is sent
 	// again; "" for none. It is called for verified requests only.
 	deliveryID func(s *Source, r *Request) string
+	// once tells that the signature is of the delivery's id and of no content: it must not
+	// vouch for a second body.
+	once bool
 	// challenge answers a handshake of the provider; nil when r is none. It is called
 	// before verify when unsigned is true of the scheme's handshakes, else after it.
 	challenge         func(s *Source, r *Request) *Answer
@@ -241,6 +244,15 @@ func (s *Source) DeliveryID(r *Request) string {
 		return ""
 	}
 	return s.Scheme.deliveryID(s, r)
+}
+
+// Once tells that a signature is of the delivery's id alone: whoever verifies must refuse
+// the same id with another body, for as long as the signature would pass.
+func (s *Source) Once() bool { return s.Scheme.once }
+
+// UsedBefore is the verdict of a request whose signature came with another body before.
+func UsedBefore() Verdict {
+	return refused(BodyChanged, "the signature was used for another body before, and it is good for one: somebody sends what they made themselves")
 }
 
 // Sign makes r one that verifies with the first secret, as the provider would at that time.
