@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -42,5 +43,61 @@ func TestSignatureOfAnIdAloneIsGoodOnce(t *testing.T) {
 	}
 	if _, _, body := d.call(http.MethodGet, "/v1/sources/"+s.ID+"/wait?reason=body-changed&timeout=10s", ""); !strings.Contains(string(body), "signature was used") {
 		t.Errorf("the owner is not told: %s", body)
+	}
+}
+
+// TestNarrowKeysAndSources: a key that may publish and read some topics only reaches no
+// source of others, by whatever way: by taking it over, by having something signed with
+// its secret, or by reading what it captured.
+func TestNarrowKeysAndSources(t *testing.T) {
+	admin := adminDesk(t, server.Config{})
+	narrow := admin.makeKey(`{"scopes":["manage","publish","subscribe"],"publish":["ci.>"],"subscribe":["ci.>"]}`)
+	theirs := admin.source(201, "PUT", "/v1/sources/uid/pay", `{"scheme":"github","secret":"their secret","topic":"pay"}`)
+	path := "/v1/sources/" + theirs.ID
+	narrow.refused(403, "topic-forbidden", "PATCH", path, `{"topic":"ci.pay"}`)
+	narrow.refused(403, "topic-forbidden", "PUT", "/v1/sources/uid/pay", `{"scheme":"github","topic":"ci.pay"}`)
+	if got := admin.source(200, "GET", path, ""); got.Topic != "pay" {
+		t.Errorf("%+v", got)
+	}
+
+	to := admin.url + theirs.URL[strings.Index(theirs.URL, "/in/"):]
+	if status, _, body := call(t, "POST", to, `{"n":1}`); status != 401 {
+		t.Fatalf("%d %s", status, body)
+	}
+	_, _, body := admin.call("GET", path+"/wait?timeout=10s", "")
+	var seen struct {
+		Request struct{ ID string }
+	}
+	if err := json.Unmarshal(body, &seen); err != nil || seen.Request.ID == "" {
+		t.Fatalf("%s", body)
+	}
+	one := path + "/requests/" + seen.Request.ID
+	for _, p := range []string{path + "/requests", one, one + "/body", one + "/curl", one + "/export", path + "/export", path + "/live", path + "/wait"} {
+		narrow.refused(403, "topic-forbidden", "GET", p, "")
+	}
+	narrow.refused(403, "topic-forbidden", "DELETE", path+"/requests", "")
+	narrow.refused(403, "topic-forbidden", "POST", one+"/replay", `{"source":"`+theirs.ID+`","resign":true}`)
+
+	// A bin is nobody's topic; what it captured may still not be sent on into theirs.
+	status, _, body := narrow.call("POST", "/v1/bins", `{}`)
+	var bin struct{ ID, URL string }
+	if err := json.Unmarshal(body, &bin); err != nil || status != 201 {
+		t.Fatalf("%d %s", status, body)
+	}
+	if status, _, body := call(t, "POST", admin.url+bin.URL[strings.Index(bin.URL, "/in/"):], `{"n":2}`); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	_, _, body = narrow.call("GET", "/v1/bins/"+bin.ID+"/wait?timeout=10s", "")
+	if err := json.Unmarshal(body, &seen); err != nil {
+		t.Fatal(err)
+	}
+	open := admin.source(201, "POST", "/v1/sources", `{"scheme":"none","topic":"pay"}`)
+	replay := "/v1/bins/" + bin.ID + "/requests/" + seen.Request.ID + "/replay"
+	narrow.refused(403, "topic-forbidden", "POST", replay, `{"source":"`+open.ID+`"}`)
+	if status, _, body := narrow.call("POST", replay, `{"source":"`+bin.ID+`"}`); status != 200 {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _, body := admin.call("GET", "/v1/events?from=earliest&topic=pay", ""); status != 200 || strings.Contains(string(body), `"topic"`) {
+		t.Errorf("%d %s", status, body)
 	}
 }
