@@ -343,6 +343,11 @@ func TestSNSFetchesOnlyFromSNS(t *testing.T) {
 			t.Errorf("%s: %s, and asked %v", from, got, asked)
 		}
 	}
+	// Fetches are few and shared: who does not even know the topic costs none.
+	unknown := snsConfirmation(map[string]any{"TopicArn": snsTopic + "2", "SigningCertURL": "https://sns.eu-central-1.amazonaws.com/SimpleNotificationService-77.pem"})
+	if got := verdict(s, post(string(snsSigned(t, "2", unknown)))()); got != NoSecretMatches {
+		t.Error("another topic:", got)
+	}
 	if len(asked) > 0 {
 		t.Fatalf("asked %v", asked)
 	}

@@ -138,6 +138,11 @@ func verifySNS(ctx context.Context, s *Source, r *Request) Verdict {
 	case !snsCertificate(m.SigningCertURL):
 		return refused(Malformed, "the certificate lies at no host of SNS")
 	}
+	// Before anything is fetched: fetches are few, all sources share them, and whoever
+	// knows a source's URL could have them spent on certificates that are not there.
+	if !slices.Contains(snsTopics(s.values), m.TopicARN) {
+		return refused(NoSecretMatches, "the message is of the topic %s, which the source's setting topic_arn does not name", setting.Clip(m.TopicARN))
+	}
 	key, v := s.snsKey(ctx, m.SigningCertURL, r.Received)
 	if v.Reason != "" {
 		return v
@@ -146,9 +151,6 @@ func verifySNS(ctx context.Context, s *Source, r *Request) Verdict {
 	sum.Write(m.signed())
 	if rsa.VerifyPKCS1v15(key, hash, sum.Sum(nil), signature) != nil {
 		return refused(NoSecretMatches, "the signature is not of SNS, or of other content")
-	}
-	if !slices.Contains(snsTopics(s.values), m.TopicARN) {
-		return refused(NoSecretMatches, "the message is of the topic %s, which the source's setting topic_arn does not name", setting.Clip(m.TopicARN))
 	}
 	return passed(-1)
 }
