@@ -442,3 +442,30 @@ func TestBinAccess(t *testing.T) {
 		t.Error("the link shows itself to its holder")
 	}
 }
+
+// TestTenantGoesWithItsBins: with several of them, and what they hold.
+func TestTenantGoesWithItsBins(t *testing.T) {
+	base := servertest.Start(t, server.Config{}).URL()
+	if status, _, text := call(t, "POST", base+"/v1/tenants", `{"name":"acme"}`, "Content-Type", "application/json"); status != 201 {
+		t.Fatalf("%d %s", status, text)
+	}
+	var bins []binView
+	for range 3 {
+		bins = append(bins, makeBin(t, base, "{}", "Hark-Tenant", "acme"))
+		call(t, "POST", bins[len(bins)-1].URL, "x")
+	}
+	if status, _, text := call(t, "POST", base+"/v1/sources", `{"scheme":"none"}`, "Content-Type", "application/json", "Hark-Tenant", "acme"); status != 201 {
+		t.Fatalf("%d %s", status, text)
+	}
+	if status, _, text := call(t, "DELETE", base+"/v1/tenants/acme", ""); status != 204 {
+		t.Fatalf("%d %s", status, text)
+	}
+	for _, b := range bins {
+		if status, _, _ := call(t, "POST", b.URL, "x"); status != 404 {
+			t.Errorf("the URL of a bin that went: %d", status)
+		}
+	}
+	if bin := makeBin(t, base, "{}"); bin.URL == "" { // the server goes on
+		t.Error("no bin")
+	}
+}

@@ -30,6 +30,8 @@ type item struct {
 type queue struct {
 	// committing is held through each commit, and by who must keep one from happening.
 	committing sync.Mutex
+	holding    sync.Mutex    // guards holders; is taken before committing
+	holders    int           // that have committing together
 	wake       chan struct{} // has room for one: something waits
 
 	mu      sync.Mutex // guards below

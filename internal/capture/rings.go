@@ -307,10 +307,22 @@ func (r *Rings) forget(one *ring) {
 	delete(r.touched, one.source)
 }
 
-// hold keeps the committer from committing until release is called.
+// hold keeps the committer from committing until release is called. A change of the
+// registry may hold it several times: a tenant goes with all its sources.
 func (r *Rings) hold() (release func()) {
-	r.queue.committing.Lock()
-	return r.queue.committing.Unlock
+	q := &r.queue
+	q.holding.Lock()
+	defer q.holding.Unlock()
+	if q.holders++; q.holders == 1 {
+		q.committing.Lock()
+	}
+	return func() {
+		q.holding.Lock()
+		defer q.holding.Unlock()
+		if q.holders--; q.holders == 0 {
+			q.committing.Unlock()
+		}
+	}
 }
 
 var errStopped = &hark.Error{Kind: hark.Unavailable, Code: "stopping", RetryAfter: time.Second, Msg: "the server is stopping; try again"}
