@@ -25,7 +25,19 @@ var tiny = []string{
 // HARK_SOAK_ROUNDS sets the number of rounds, HARK_SEED repeats a run's choices.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	rounds, seed := 20, uint64(time.Now().UnixNano())
+	rounds, seed := soak(t, 20)
+	c := newCrash(t, seed)
+	for round := range rounds {
+		c.round(round)
+	}
+	c.drain()
+	c.judge()
+}
+
+// soak says how many rounds to play, and with which seed; it prints the seed.
+func soak(t *testing.T, rounds int) (n int, seed uint64) {
+	t.Helper()
+	seed = uint64(time.Now().UnixNano())
 	if text := os.Getenv("HARK_SOAK_ROUNDS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -41,22 +53,54 @@ func TestCrash(t *testing.T) {
 		seed = n
 	}
 	t.Logf("HARK_SEED=%d", seed)
-	c := newCrash(t, seed)
-	for round := range rounds {
-		c.round(round)
+	return rounds, seed
+}
+
+// killer is a world whose server is killed again and again.
+type killer struct {
+	*world
+	random *rand.Rand
+	kills  []time.Time   // by era of the receiver
+	slow   time.Duration // the slowest start
+}
+
+func (k *killer) pause(least, most time.Duration) {
+	time.Sleep(least + time.Duration(k.random.Int64N(int64(most-least))))
+}
+
+func (k *killer) kill() {
+	at := time.Now()
+	if err := k.server.Kill(); err != nil {
+		k.Fatal(err)
 	}
-	c.drain()
-	c.judge()
+	k.kills = append(k.kills, at)
+	time.Sleep(5 * time.Millisecond) // requests sent before the kill are taken up
+	k.receiver.NextEra()
+}
+
+// rise starts the killed server again, sometimes killing it once more while it starts.
+func (k *killer) rise(round int) {
+	for k.random.IntN(5) == 0 {
+		s, err := testenv.Launch(binary, k.server.Next())
+		if err != nil {
+			k.Fatal(err)
+		}
+		k.adopt(s)
+		k.pause(0, 150*time.Millisecond)
+		k.kill()
+	}
+	k.again()
+	k.slow = max(k.slow, k.server.Took)
+	if k.server.Took > 10*time.Second {
+		k.Errorf("round %d: ready only after %v", round, k.server.Took)
+	}
 }
 
 // crash is the scenario: destinations of several tempers, publishers and a
 // worker that go on through every kill.
 type crash struct {
-	*world
-	random *rand.Rand
+	killer
 	book   *book
-	kills  []time.Time   // by era of the receiver
-	slow   time.Duration // the slowest start
 	oldest time.Duration // how long before a kill the oldest delivery that came again was accepted
 	pull   testenv.Destination
 }
@@ -83,7 +127,7 @@ var crashRoutes = []route{
 const pulled = "b."
 
 func newCrash(t *testing.T, seed uint64) *crash {
-	c := &crash{world: start(t, testenv.Setup{Flags: tiny}), random: rand.New(rand.NewPCG(seed, 1)), book: &book{}}
+	c := &crash{killer: killer{world: start(t, testenv.Setup{Flags: tiny}), random: rand.New(rand.NewPCG(seed, 1))}, book: &book{}}
 	c.receiver.Answer, c.receiver.Slim = c.answer, true
 	for _, r := range crashRoutes {
 		d := testenv.Webhook(c.receiver.URL+r.path, r.prefix+">")
@@ -125,35 +169,8 @@ func (c *crash) round(n int) {
 	c.pause(100*time.Millisecond, 1500*time.Millisecond)
 	c.kill()
 	load.wait()
-	for c.random.IntN(5) == 0 {
-		s, err := testenv.Launch(binary, c.server.Next())
-		if err != nil {
-			c.Fatal(err)
-		}
-		c.adopt(s)
-		c.pause(0, 150*time.Millisecond)
-		c.kill()
-	}
-	c.again()
-	c.slow = max(c.slow, c.server.Took)
-	if c.server.Took > 10*time.Second {
-		c.Errorf("round %d: ready only after %v", n, c.server.Took)
-	}
+	c.rise(n)
 	c.settle()
-}
-
-func (c *crash) pause(least, most time.Duration) {
-	time.Sleep(least + time.Duration(c.random.Int64N(int64(most-least))))
-}
-
-func (c *crash) kill() {
-	at := time.Now()
-	if err := c.server.Kill(); err != nil {
-		c.Fatal(err)
-	}
-	c.kills = append(c.kills, at)
-	time.Sleep(5 * time.Millisecond) // requests sent before the kill are taken up
-	c.receiver.NextEra()
 }
 
 // drain waits until everything that must arrive has, and nothing more happens.
