@@ -80,9 +80,11 @@ func (b *crashBin) shoot(ctx context.Context, api testenv.API, l *ledger, random
 	if err != nil {
 		return false
 	}
-	if s.end = time.Now(); answer.Status != 200 {
+	if answer.Status != 200 {
 		l.complain("a request to the bin %s was answered %s", b.name, answer)
+		return true
 	}
+	s.end = time.Now()
 	return true
 }
 

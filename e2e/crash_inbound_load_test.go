@@ -82,6 +82,14 @@ func (l *ledger) complain(format string, args ...any) {
 	l.said = append(l.said, fmt.Sprintf(format, args...))
 }
 
+// complaints takes what was complained of.
+func (l *ledger) complaints() (said []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	said, l.said = l.said, nil
+	return said
+}
+
 func (l *ledger) next(prefix string) string {
 	l.number++
 	return fmt.Sprintf("%s%d", prefix, l.number)
@@ -213,7 +221,7 @@ func (c *inbound) load() (wait func()) {
 	each(4, 6*time.Millisecond, func(random *rand.Rand) bool {
 		return c.bins[random.IntN(len(c.bins))].shoot(c.ctx, api, &c.ledger, random)
 	})
-	each(2, 40*time.Millisecond, func(random *rand.Rand) bool {
+	each(2, 15*time.Millisecond, func(random *rand.Rand) bool {
 		url := ""
 		if random.IntN(2) == 0 {
 			url = c.receiver.URL + "/done"
