@@ -48,12 +48,11 @@ func (r *Rings) Captures(ctx context.Context, t hark.TenantID, s hark.SourceID, 
 	if err := q.Check(); err != nil {
 		return Page{}, err
 	}
-	select {
-	case r.searches <- struct{}{}:
-		defer func() { <-r.searches }()
-	case <-ctx.Done():
-		return Page{}, &hark.Error{Kind: hark.Unavailable, Code: "too-busy", RetryAfter: time.Second, Msg: "too many searches run at once; try again", Err: ctx.Err()}
+	release, err := r.enter(ctx, t)
+	if err != nil {
+		return Page{}, err
 	}
+	defer release()
 	limit := q.Limit
 	if limit <= 0 {
 		limit = 100
@@ -75,8 +74,34 @@ func (r *Rings) Captures(ctx context.Context, t hark.TenantID, s hark.SourceID, 
 	if seen.Count == 0 {
 		return rd.page, nil
 	}
-	err := rd.run(r.store, t)
+	err = rd.run(r.store, t)
 	return rd.page, err
+}
+
+// enter waits for a place to read: first one of the tenant's, then one of all, so that
+// those who wait for a tenant's own hold up nobody else.
+func (r *Rings) enter(ctx context.Context, t hark.TenantID) (release func(), err error) {
+	places := []chan struct{}{r.searches}
+	r.mu.Lock()
+	if home := r.tenants[t]; home != nil {
+		places = []chan struct{}{home.searches, r.searches}
+	}
+	r.mu.Unlock()
+	for i, place := range places {
+		select {
+		case place <- struct{}{}:
+		case <-ctx.Done():
+			leave(places[:i])
+			return nil, &hark.Error{Kind: hark.Unavailable, Code: "too-busy", RetryAfter: time.Second, Msg: "too many searches run at once; try again", Err: ctx.Err()}
+		}
+	}
+	return func() { leave(places) }, nil
+}
+
+func leave(places []chan struct{}) {
+	for _, place := range places {
+		<-place
+	}
 }
 
 // reading is one page in the making.

@@ -25,8 +25,9 @@ const (
 	// Watches at once, of one source and of all.
 	maxWatchesOfOne = 100
 	maxWatches      = 2000
-	// maxSearches bounds the searches that run at once: each reads as fast as it can.
-	maxSearches = 4
+	// Searches that run at once, of all and of one tenant: each reads as fast as it can.
+	maxSearches         = 4
+	maxSearchesOfTenant = 2
 )
 
 // Store is what rings need of the store.
@@ -77,6 +78,8 @@ type Rings struct {
 type tenant struct {
 	rings map[hark.SourceID]*ring
 	bytes uint64 // the committer's
+
+	searches chan struct{} // has one in it for each that runs
 }
 
 // ring is what one source holds.
@@ -136,7 +139,7 @@ func Open(c Config) (*Rings, error) {
 func (r *Rings) ring(t hark.TenantID, s hark.SourceID) *ring {
 	home := r.tenants[t]
 	if home == nil {
-		home = &tenant{rings: map[hark.SourceID]*ring{}}
+		home = &tenant{rings: map[hark.SourceID]*ring{}, searches: make(chan struct{}, maxSearchesOfTenant)}
 		r.tenants[t] = home
 	}
 	one := home.rings[s]
