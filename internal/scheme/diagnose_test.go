@@ -190,3 +190,23 @@ func TestTarget(t *testing.T) {
 		}
 	}
 }
+
+// TestDiagnosisOfFormsReadsThemOnce: dozens of URLs are tried with each secret, and
+// reading a form is dear: a stranger could buy a second of ours with a few kilobytes.
+func TestDiagnosisOfFormsReadsThemOnce(t *testing.T) {
+	s := opened(t, nil, "twilio", "", "one", "two", "three", "four")
+	var form strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&form, "a%d=b%d&", i, i)
+	}
+	r := &Request{Method: "POST", URL: "https://hooks.example.com/in/x?y=1", Received: signedAt, Body: []byte(form.String()),
+		Header: Header{{"Host", "a.example"}, {"X-Forwarded-Host", "b.example"}, {"X-Original-Host", "c.example"},
+			{"Content-Type", "application/x-www-form-urlencoded"}, {twilioSignature, strings.Repeat("A", 27) + "="}}}
+	if got := verdict(s, r); got != NoSecretMatches {
+		t.Fatal(got)
+	}
+	one := testing.AllocsPerRun(1, func() { twilioParameters(r) })
+	if all := testing.AllocsPerRun(1, func() { verdict(s, r) }); all > 30*one {
+		t.Errorf("a refusal costs as much as %.0f readings of the form", all/one)
+	}
+}
