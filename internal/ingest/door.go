@@ -304,6 +304,8 @@ func (v *visit) keepInBin(ctx context.Context) string {
 		return v.refuse(outcomeFailed, err)
 	}
 	if r := v.src.Response; r != nil && r.Delay > 0 {
+		v.req.Body = nil // it is kept: while the answer waits, others may have the memory
+		v.giveBack()
 		timer := time.NewTimer(time.Duration(r.Delay))
 		defer timer.Stop()
 		select {
