@@ -4,8 +4,13 @@ package examples_test
 import (
 	"bufio"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +31,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", dir, "./receiver", "./publisher", "./worker", "./batch").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir, "./receiver", "./publisher", "./worker", "./batch", "./github-to-chat").CombinedOutput()
 	os.Stderr.Write(out)
 	return dir, err
 })
@@ -207,6 +212,60 @@ func TestBatch(t *testing.T) {
 	for range 2 { // the second time, the secret is asked for
 		lines := program(t, []string{"HARK_URL=" + s.URL(), "ADDR=127.0.0.1:0"}, built(t, "batch"))
 		expect(t, lines, "completed: 200 of 200 delivered")
+	}
+}
+
+// TestGitHubToChat has stand-ins for GitHub, which signs as GitHub does, and for the
+// chat app.
+func TestGitHubToChat(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	said := make(chan string, 1)
+	room := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		said <- string(text)
+		io.WriteString(w, "{}")
+	}))
+	defer room.Close()
+	const push = `{"ref":"refs/heads/main","before":"84d1eba8f188eb807b6a24734d59ab9c0bbe4bf3","after":"1f850f2e67a6cf53bd35439b12326080423c7dbd",
+		"compare":"https://github.com/acme/shop/compare/84d1eba...1f850f2","pusher":{"name":"mina"},"repository":{"full_name":"acme/shop","html_url":"https://github.com/acme/shop"},"sender":{"login":"mina"},
+		"commits":[{"id":"1f850f2e67a6cf53bd35439b12326080423c7dbd","message":"Take coins","url":"https://github.com/acme/shop/commit/1f850f2"}]}`
+	send := func(url, secret string) int {
+		mac := hmac.New(sha256.New, []byte(secret))
+		io.WriteString(mac, push)
+		req, err := http.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader(push))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = http.Header{"Content-Type": {"application/json"}, "X-Github-Event": {"push"}, "X-Github-Delivery": {rand.Text()},
+			"X-Hub-Signature-256": {"sha256=" + hex.EncodeToString(mac.Sum(nil))}}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	for range 2 { // the second time, all is there
+		lines := program(t, []string{"HARK_URL=" + s.URL(), "CHAT_URL=" + room.URL + "/v1/spaces/A/messages?key=k&token=t"}, built(t, "github-to-chat"))
+		_, url, _ := strings.Cut(expect(t, lines, "Payload URL:"), "URL: ")
+		_, secret, _ := strings.Cut(expect(t, lines, "Secret:"), "Secret: ")
+		if status := send(url, secret+"x"); status != http.StatusUnauthorized {
+			t.Errorf("with another secret: %d", status)
+		}
+		if status := send(url, secret); status != http.StatusOK {
+			t.Fatalf("answered %d", status)
+		}
+		select {
+		case got := <-said:
+			if !strings.Contains(got, "mina pushed 1 commit to main of acme/shop") || !strings.Contains(got, "Take coins") {
+				t.Errorf("it reads %s", got)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("nothing was said")
+		}
+	}
+	if len(said) > 0 {
+		t.Errorf("said twice: %s", <-said)
 	}
 }
 

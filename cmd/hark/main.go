@@ -20,26 +20,26 @@ import (
 
 // verbs is every verb of the program, in the order of the help.
 type verbs struct {
-	Serve serveCmd `cmd:"" help:"Run the server." group:"server"`
-	Dev   devCmd   `cmd:"" help:"Run a server on this machine only, without keys, to try things out." group:"server"`
-
-	Publish     publishCmd     `cmd:"" help:"Publish an event." group:"use"`
-	Destination destinationCmd `cmd:"" aliases:"destinations,dst" help:"Where events go: add, list, show, test, pause, resume, replay, rotate, remove." group:"use"`
-	Source      sourceCmd      `cmd:"" aliases:"sources,src" help:"Where events come from: add, list, show, pause, resume, rotate, remove." group:"use"`
-	Deliveries  deliveriesCmd  `cmd:"" aliases:"delivery" help:"What went where, and how: list, show, retry, cancel." group:"use"`
-	Batch       batchCmd       `cmd:"" aliases:"batches" help:"Publish many events and have somebody told when all are done: send, list, show, remove." group:"use"`
-	Key         keyCmd         `cmd:"" aliases:"keys" help:"API keys: create, list, revoke." group:"use"`
-
-	Tenant  tenantCmd  `cmd:"" aliases:"tenants" help:"Tenants and their limits: create, list, show, set, remove." group:"use"`
-	Bin     binCmd     `cmd:"" aliases:"bins" help:"Request bins: see what a sender sends, and why a signature fails." group:"use"`
-	Receive receiveCmd `cmd:"" help:"Receive webhooks on this machine, verify and show them." group:"use"`
-
-	Trigger triggerCmd `cmd:"" help:"Send a sample of a provider's webhook, signed, to a source or any URL." group:"use"`
-
-	Verify  verifyCmd  `cmd:"" help:"Check the signature of a webhook by hand." group:"help"`
-	Doctor  doctorCmd  `cmd:"" help:"Find out what is wrong with this machine, folder, server or key." group:"help"`
+	Serve   serveCmd   `cmd:"" help:"Run the server." group:"server"`
+	Dev     devCmd     `cmd:"" help:"Run a server on this machine only, without keys, to try things out." group:"server"`
 	Backup  backupCmd  `cmd:"" help:"Copy a running server's data into a file." group:"server"`
 	Restore restoreCmd `cmd:"" help:"Make a data folder of a backup." group:"server"`
+
+	Publish     publishCmd     `cmd:"" help:"Publish an event." group:"out"`
+	Batch       batchCmd       `cmd:"" aliases:"batches" help:"Publish many events and have somebody told when all are done: send, list, show, remove." group:"out"`
+	Destination destinationCmd `cmd:"" aliases:"destinations,dst" help:"Where events go: add, list, show, test, pause, resume, replay, rotate, remove." group:"out"`
+	Deliveries  deliveriesCmd  `cmd:"" aliases:"delivery" help:"What went where, and how: list, show, retry, cancel." group:"out"`
+
+	Source  sourceCmd  `cmd:"" aliases:"sources,src" help:"Where providers such as GitHub send: add, list, show, pause, resume, rotate, remove." group:"in"`
+	Bin     binCmd     `cmd:"" aliases:"bins" help:"Request bins: see what a sender sends, and why a signature fails." group:"in"`
+	Trigger triggerCmd `cmd:"" help:"Send a sample of a provider's webhook, signed, to a source or any URL." group:"in"`
+
+	Key    keyCmd    `cmd:"" aliases:"keys" help:"API keys: create, list, revoke." group:"who"`
+	Tenant tenantCmd `cmd:"" aliases:"tenants" help:"Tenants and their limits: create, list, show, set, remove." group:"who"`
+
+	Receive receiveCmd `cmd:"" help:"Receive webhooks on this machine, verify and show them." group:"help"`
+	Verify  verifyCmd  `cmd:"" help:"Check the signature of a webhook by hand." group:"help"`
+	Doctor  doctorCmd  `cmd:"" help:"Find out what is wrong with this machine, folder, server or key." group:"help"`
 	Version versionCmd `cmd:"" help:"Tell version, commit and Go." group:"help"`
 
 	Completion completionCmd `cmd:"" hidden:"" help:"Print a shell script that completes hark's verbs and flags."`
@@ -103,7 +103,8 @@ func dropEmptyVariables() {
 func newParser(v *verbs, stdout, stderr io.Writer) (*kong.Kong, error) {
 	return kong.New(v, kong.Name("hark"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 100}),
-		kong.ExplicitGroups([]kong.Group{{Key: "use", Title: "Use a server:"}, {Key: "server", Title: "Run a server:"},
+		kong.ExplicitGroups([]kong.Group{{Key: "server", Title: "Run a server:"}, {Key: "out", Title: "Send events out:"},
+			{Key: "in", Title: "Take webhooks in:"}, {Key: "who", Title: "Who may what:"},
 			{Key: "help", Title: "Find out:"}, {Key: "remote", Title: "Which server:"}}))
 }
 

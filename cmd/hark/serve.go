@@ -162,5 +162,7 @@ func (a *app) showNext(n next) {
 		"In a third, publish an event:"} {
 		fmt.Fprintf(&b, "%s\n\n  %s\n\n", a.paint(faint, what), n.Lines[i])
 	}
+	fmt.Fprintf(&b, "%s %s\n%s %s source add github%s\n\n", a.paint(faint, "See what others send:  "), n.URL+"/bins",
+		a.paint(faint, "Have them make events: "), commandWord(), serverFlag(n.URL))
 	io.WriteString(a.stdout, b.String())
 }

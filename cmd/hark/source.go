@@ -16,6 +16,7 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/client"
+	"github.com/harkhq/hark/internal/sample"
 	"github.com/harkhq/hark/internal/scheme"
 	"github.com/harkhq/hark/internal/setting"
 )
@@ -135,7 +136,18 @@ func (s *sourceAdd) Run(a *app) error {
 			a.note("it was there before, and is as you said now")
 		}
 		a.noteSource(made, s.Server)
+		a.noteSample(made, s.Server)
 	})
+}
+
+// noteSample says how to try a source without its provider, if that can be done: it has
+// what verifies, and this program can sign as the provider does.
+func (a *app) noteSample(s *client.Source, server string) {
+	samples, row := sample.Of(s.Scheme), scheme.Find(s.Scheme)
+	if len(samples) == 0 || row == nil || s.SecretHelp != "" || row.Secrets != scheme.NoSecrets && !row.CanSign() {
+		return
+	}
+	a.note("next: %s trigger %s %s --source %s%s", commandWord(), samples[0].Provider, samples[0].Event, cmp.Or(s.UID, s.ID.String()), serverFlag(server))
 }
 
 // explainScheme guesses which scheme was meant.
@@ -473,6 +485,7 @@ func (s *sourceRotate) Run(a *app) error {
 		if len(made.OldSecrets) == 0 {
 			a.note("no other verifies")
 		}
+		a.noteSample(made, s.Server)
 	})
 }
 
