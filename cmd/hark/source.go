@@ -186,6 +186,8 @@ func (a *app) noteSource(s *client.Source, server string) {
 	name := cmp.Or(s.UID, s.ID.String())
 	if s.Secret != "" {
 		a.note("the secret proves who sends; later only an admin sees it: hark source show %s --reveal", name)
+	} else if s.Verifying > 0 {
+		a.note("the secret is not shown again; an admin sees it: %s source show %s --reveal%s", commandWord(), name, serverFlag(server))
 	}
 	if s.SecretHelp != "" {
 		a.note("it takes nothing before it has the secret: %s. Then:\n  %s source rotate %s --secret …%s", s.SecretHelp, commandWord(), name, serverFlag(server))
@@ -359,7 +361,7 @@ func (s *sourceShow) Run(a *app) error {
 	return a.answer(one, func() {
 		a.showSource(one)
 		a.showSetup(one)
-		if one.SecretHelp != "" {
+		if one.Secret == "" {
 			a.noteSource(one, s.Server)
 		}
 	})
