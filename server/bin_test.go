@@ -350,7 +350,7 @@ func TestBinReplayToChat(t *testing.T) {
 			t.Fatalf("%d %s", status, text)
 		}
 	}
-	source := make("/v1/sources", `{"scheme":"github","secret":"secret","topic":"code.{header.X-GitHub-Event}.{path}","key":"{body.repository.full_name}","attributes":{"who":"{body.sender.login}"}}`)
+	source := make("/v1/sources", `{"scheme":"github","secret":"secret","topic":"code.{header.X-GitHub-Event}.{path}","key":"{body.repository.full_name}","attributes":{"who":"{body.sender.login} at {header.Host}"}}`)
 	settings := `"settings":{"url":"` + room.URL + `/v1/spaces/A/messages?key=k&token=t"`
 	make("/v1/destinations", `{"kind":"googlechat","topics":["code.>"],`+settings+`}}`)
 	live := make("/v1/destinations", `{"kind":"googlechat","topics":["other"],`+settings+`}}`)
@@ -386,7 +386,7 @@ func TestBinReplayToChat(t *testing.T) {
 		}
 	}
 	replay("/v1/sources/"+source.ID, `{"destination":"`+own.ID+`","edit":{"path":"/us/1"}}`)
-	if got := <-said; !regexp.MustCompile(`code\.push\.us\.1 [\w-]+/[\w-]+ [\w-]+ [\w-]{36}`).MatchString(got) {
+	if got := <-said; !regexp.MustCompile(`code\.push\.us\.1 [\w-]+/[\w-]+ [\w-]+ at 127\.0\.0\.1:\d+ [\w-]{36}`).MatchString(got) {
 		t.Error("topic, key and attributes are not those of the source:", got)
 	}
 	if replay("/v1/bins/"+bin.ID, `{"destination":"`+own.ID+`","edit":{"headers":{"X-GitHub-Event":"issues"}}}`); !strings.Contains(<-said, "github.issues") {

@@ -62,6 +62,8 @@ type replayBody struct {
 	Resign bool        `json:"resign"`
 	Scheme string      `json:"scheme"`
 	Secret hark.Secret `json:"secret"`
+
+	host string // of the captured request: templates may ask for it
 }
 
 type replayEdit struct {
@@ -153,6 +155,7 @@ func (a *API) replay(r *http.Request, src *hark.Source, c *hark.Capture, in *rep
 	}
 	if err == nil {
 		c.Target = "/in/" + src.Token + in.rest(src, c)
+		c.Header = append(c.Header, hark.HeaderField{Name: "Host", Value: in.host})
 		src, err = a.sourceFor(src, in.Scheme)
 	}
 	if err == nil {
@@ -245,6 +248,9 @@ func (in *replayBody) edited(c *hark.Capture) (*hark.Capture, error) {
 	}
 	again := &hark.Capture{Received: time.Now().UTC(), Remote: c.Remote, Method: c.Method, Target: c.Target, Proto: c.Proto, Body: c.Body, ReplayOf: c.ID}
 	for _, f := range c.Header {
+		if strings.EqualFold(f.Name, "Host") {
+			in.host = f.Value
+		}
 		if !capture.Hop(f.Name) && !strings.EqualFold(f.Name, ReplayOfHeader) {
 			again.Header = append(again.Header, f)
 		}
