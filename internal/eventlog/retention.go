@@ -171,8 +171,15 @@ func (l *Log) retainDeliveries(now time.Time) error {
 }
 
 // rowsDone reports whether a tenant's delivery rows of a bucket only tell the
-// past: their events are gone, or all are finished and every cursor has passed them.
+// past: no batch there is open, and its events are gone, or all are finished and every
+// cursor has passed them.
 func (l *Log) rowsDone(t hark.TenantID, b store.Bucket) (bool, error) {
+	// The end of a batch is counted from these rows. Deadlines bound how long that takes.
+	if first, after, ok := l.index.span(b); ok && !l.disk.low.Load() {
+		if open, err := l.store.OpenBatchWithin(t, first, after); err != nil || open {
+			return false, err
+		}
+	}
 	u, ok := l.index.nextHeld(t, b)
 	if !ok || u.bucket != b {
 		return true, nil
@@ -250,6 +257,17 @@ func (x *index) bucketEnd(b store.Bucket) (end time.Time, newest bool) {
 		return time.Time{}, true
 	}
 	return time.UnixMilli(x.buckets[i+1].Start), false
+}
+
+// span returns the offsets of a bucket that is not the newest: from first on, before after.
+func (x *index) span(b store.Bucket) (first, after hark.Offset, ok bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	i, found := slices.BinarySearchFunc(x.buckets, b, func(s store.BucketStarted, b store.Bucket) int { return cmp.Compare(s.Bucket, b) })
+	if !found || i+1 == len(x.buckets) {
+		return 0, 0, false
+	}
+	return x.buckets[i].First, x.buckets[i+1].First, true
 }
 
 // forget drops buckets, oldest first, up to the first that holds events or is needed.

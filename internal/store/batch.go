@@ -133,6 +133,16 @@ func (s *Store) OpenBatches(fn func(SavedBatch)) error {
 	})
 }
 
+// OpenBatchWithin reports whether a tenant has an open batch that begins at first or
+// later, and before after.
+func (s *Store) OpenBatchWithin(t hark.TenantID, first, after hark.Offset) (found bool, err error) {
+	_, err = s.scan(openBatchKey(t, first), openBatchKey(t, after), 1, func(_, _ []byte) bool {
+		found = true
+		return false
+	})
+	return found, err
+}
+
 // OwedBatches calls fn for every batch whose end was told by an event that is not
 // known to be a delivery yet.
 func (s *Store) OwedBatches(fn func(t hark.TenantID, batch, told hark.Offset, to hark.DestinationID)) error {
