@@ -101,3 +101,28 @@ func TestNarrowKeysAndSources(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 }
+
+// TestNarrowKeysAndDestinations: a key that may read some topics only cannot lead what a
+// destination of other topics is sent elsewhere, nor see what signs it.
+func TestNarrowKeysAndDestinations(t *testing.T) {
+	admin := adminDesk(t, server.Config{})
+	narrow := admin.makeKey(`{"scopes":["manage","subscribe"],"subscribe":["ci.>"]}`)
+	status, _, body := admin.call("POST", "/v1/destinations",
+		`{"kind":"webhook","topics":["pay.>"],"settings":{"url":"https://example.com/pay"},"uid":"pay"}`)
+	var d struct{ ID string }
+	if json.Unmarshal(body, &d); status != 201 || d.ID == "" {
+		t.Fatalf("%d %s", status, body)
+	}
+	path := "/v1/destinations/" + d.ID
+	narrow.refused(403, "topic-forbidden", "PATCH", path, `{"settings":{"url":"https://example.com/mine"}}`)
+	narrow.refused(403, "topic-forbidden", "PATCH", path, `{"topics":["ci.>"]}`)
+	narrow.refused(403, "topic-forbidden", "PUT", "/v1/destinations/uid/pay",
+		`{"kind":"webhook","topics":["ci.>"],"settings":{"url":"https://example.com/mine"}}`)
+	narrow.refused(403, "topic-forbidden", "POST", path+"/rotate-secret", `{}`)
+	if status, _, body := admin.call("PATCH", path, `{"topics":["ci.>"]}`); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	if status, _, body := narrow.call("PATCH", path, `{"settings":{"url":"https://example.com/ours"}}`); status != 200 {
+		t.Errorf("within its reach: %d %s", status, body)
+	}
+}

@@ -87,7 +87,7 @@ func (s *Server) panicked(rec *recorder, r *http.Request, p any, id string) {
 	if p == http.ErrAbortHandler {
 		panic(p)
 	}
-	s.log.Error("panic while answering", "request_id", id, "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+	s.log.Error("panic while answering", "request_id", id, "method", r.Method, "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))
 	if rec.status == 0 {
 		api.ProblemOf(&hark.Error{Kind: hark.Internal, Code: "internal", Msg: "something went wrong on our side"}, id).Write(rec)
 	}

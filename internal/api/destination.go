@@ -137,7 +137,8 @@ func (a *API) startAttach(ctx context.Context, start string, topics []hark.Patte
 	return a.Deliver.StartAt(after), nil
 }
 
-// mayReach: a destination reads for its owner, so it may not see more than its owner may.
+// mayReach: a destination reads for its owner, so it may not see more than its owner
+// may: before a change, too, or what it is sent could be led elsewhere.
 func mayReach(ctx context.Context, topics []hark.Pattern) error {
 	if len(topics) == 0 {
 		return nil // refused with all other faults
@@ -167,6 +168,12 @@ func (a *API) PutDestination(ctx context.Context, in *DestinationUpsert) (*Desti
 	attach, err := a.startAttach(ctx, in.Body.Start, in.Body.Topics)
 	if err != nil {
 		return nil, err
+	}
+	present, _ := a.Registry.Destinations(tenantOf(ctx), registry.DestinationQuery{UID: in.UID})
+	for _, d := range present {
+		if err := mayReach(ctx, d.Topics); err != nil {
+			return nil, err
+		}
 	}
 	d := in.Body.destination()
 	d.UID = in.UID
@@ -306,7 +313,12 @@ func (a *API) PatchDestination(ctx context.Context, in *DestinationPatch) (*Dest
 	if err := mayReach(ctx, in.Body.Topics); err != nil {
 		return nil, err
 	}
-	d, err := a.Registry.UpdateDestination(tenantOf(ctx), id, revision, in.edit)
+	d, err := a.Registry.UpdateDestination(tenantOf(ctx), id, revision, func(d *hark.Destination) error {
+		if err := mayReach(ctx, d.Topics); err != nil {
+			return err
+		}
+		return in.edit(d)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -454,6 +466,13 @@ func (a *API) RotateSecret(ctx context.Context, in *SecretRotate) (*DestinationA
 		if in.Body.Overlap != nil {
 			overlap = time.Duration(*in.Body.Overlap)
 		}
+	}
+	present, err := a.Registry.Destination(tenantOf(ctx), id)
+	if err == nil {
+		err = mayReach(ctx, present.Topics) // the answer shows what signs
+	}
+	if err != nil {
+		return nil, err
 	}
 	d, err := a.Registry.RotateSecret(tenantOf(ctx), id, given, overlap)
 	if err != nil {
