@@ -470,6 +470,9 @@ func TestBatchBadInput(t *testing.T) {
 		if status != c.status || p.Code != c.code || c.field != "" && (len(p.Errors) == 0 || p.Errors[0].Field != c.field) {
 			t.Errorf("%.120s\n%d, want %d: %s", c.body, status, c.status, text)
 		}
+		if strings.Contains(p.Detail, "struct") || strings.Contains(p.Detail, "json.") {
+			t.Errorf("%.120s is answered in Go's words: %s", c.body, p.Detail)
+		}
 	}
 	if status, _, text := call(t, "POST", url+"/v1/batches", "topic=a", "Content-Type", "text/plain"); status != 415 {
 		t.Errorf("%d %s", status, text)
@@ -564,9 +567,14 @@ func TestBatchRestart(t *testing.T) {
 	call(t, "POST", s.URL()+"/v1/destinations/"+paused.String()+"/pause", "{}")
 	rest := fmt.Sprintf(`"callback":{"url":%q}`, told.URL)
 	waits := sendBatch(t, s.URL(), 20, "a", rest)
-	expires := sendBatch(t, s.URL(), 20, "a", rest+`,"deadline":"1s"`)
+	expires := sendBatch(t, s.URL(), 20, "a", rest+`,"deadline":"2s"`)
+	for end := time.Now().Add(10 * time.Second); showBatch(t, s.URL(), expires.ID).Counts.Delivered < 20; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the destination that is not paused does not get its events")
+		}
+	}
 	stop()
-	time.Sleep(time.Second) // its deadline passes while nothing runs
+	time.Sleep(2 * time.Second) // its deadline passes while nothing runs
 	s, stop = run()
 	defer func() { stop() }()
 	if report := told.wait(t); report.Batch != expires.ID || report.Counts != (hark.BatchCounts{Delivered: 20, Unfinished: 20}) {

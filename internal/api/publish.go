@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -349,7 +351,7 @@ func decodeStrict(body []byte, v any) error {
 		return he
 	}
 	if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return &hark.Error{Kind: hark.Mismatch, Code: "invalid", Field: typed.Field, Msg: "must be a " + typeWord(typed.Type.String()) + ", not a JSON " + typed.Value}
+		return &hark.Error{Kind: hark.Mismatch, Code: "invalid", Field: typed.Field, Msg: "must be a " + typeWord(typed.Type) + ", not a JSON " + typed.Value}
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return badJSON(fmt.Sprintf("%s at byte %d", strings.TrimPrefix(syntax.Error(), "json: "), syntax.Offset))
@@ -367,16 +369,20 @@ func badJSON(why string) error {
 	return &hark.Error{Kind: hark.Invalid, Code: "bad-json", Msg: "the body is not the JSON that is expected: " + why}
 }
 
-func typeWord(goType string) string {
-	switch {
-	case strings.HasPrefix(goType, "map"), strings.Contains(goType, "JSON"):
-		return "JSON object"
-	case strings.HasPrefix(goType, "[]"):
-		return "JSON array"
-	case strings.Contains(goType, "int"), strings.Contains(goType, "float"):
-		return "number"
+// typeWord names a Go type as the JSON that it is written in: users know no Go.
+func typeWord(t reflect.Type) string {
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return "string"
 	}
-	return goType
+	switch t.Kind() {
+	case reflect.Map, reflect.Struct:
+		return "JSON object"
+	case reflect.Slice, reflect.Array:
+		return "JSON array"
+	case reflect.Bool, reflect.String:
+		return t.Kind().String()
+	}
+	return "number"
 }
 
 func formatBytes(n int64) string { return strconv.FormatInt(n, 10) + " bytes" }
