@@ -22,6 +22,7 @@
 //	10 event        tenant 4, offset 8                  → event value, see event.go
 //	11 topic index  tenant 4, bucket 4, topic, 00, offset 8 → nothing
 //	12 idempotency  tenant 4, window 4, hash 16         → body hash 16, first offset 8, count 4
+//	13 event name   tenant 4, bucket 4, hash 16         → offset 8: ids that publishers gave
 //	14 usage        tenant 4, bucket 4                  → see Usage
 //	15 lost         tenant 4                            → last removed offset 8
 //	20 registry     noun 1, tenant 4, id 8              → versioned JSON

@@ -209,3 +209,12 @@ func (s *Store) Topics(t hark.TenantID, b Bucket, prefix string, fn func(topic s
 	}
 	return it.Error()
 }
+
+// EventNamed returns the last event of a tenant that has a name in one bucket.
+func (s *Store) EventNamed(t hark.TenantID, b Bucket, name [16]byte) (hark.Offset, bool, error) {
+	v, ok, err := s.get(eventNameKey(t, b, name))
+	if !ok || len(v) != 8 {
+		return 0, false, err
+	}
+	return hark.Offset(binary.BigEndian.Uint64(v)), true, nil
+}

@@ -16,6 +16,7 @@ const (
 	tableEvent       = 0x10
 	tableTopic       = 0x11
 	tableIdempotency = 0x12
+	tableEventName   = 0x13
 	tableUsage       = 0x14
 	tableLost        = 0x15
 	tableRegistry    = 0x20
@@ -73,6 +74,10 @@ func eventKey(t hark.TenantID, o hark.Offset) key { return tenantKey(tableEvent,
 func topicKey(t hark.TenantID, b Bucket, topic string, o hark.Offset) key {
 	k := make(key, 0, 9+len(topic)+9)
 	return append(k, tableTopic).u32(uint32(t)).u32(uint32(b)).text(topic).u8(0).off(o)
+}
+
+func eventNameKey(t hark.TenantID, b Bucket, name [16]byte) key {
+	return append(bucketKey(tableEventName, t, b), name[:]...)
 }
 
 func deliveryKey(t hark.TenantID, b Bucket, d hark.DestinationID, o hark.Offset) key {

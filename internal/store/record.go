@@ -111,8 +111,21 @@ func (r *DeliveryUsage) apply(b *pebble.Batch) {
 	set(b, bucketKey(tableDeliveryUse, r.Tenant, r.Bucket), r.Usage.value())
 }
 
+// EventNamed makes an event findable by an id that its publisher gave it. The name
+// goes with its bucket. In one bucket the last event of a name is found.
+type EventNamed struct {
+	Tenant hark.TenantID
+	Bucket Bucket
+	Name   [16]byte // hash of the id
+	Offset hark.Offset
+}
+
+func (r *EventNamed) apply(b *pebble.Batch) {
+	set(b, eventNameKey(r.Tenant, r.Bucket, r.Name), key(nil).off(r.Offset))
+}
+
 // EventsRemoved takes a tenant's events of one bucket away, with their topic
-// index, and remembers the last offset that is gone.
+// index and names, and remembers the last offset that is gone.
 type EventsRemoved struct {
 	Tenant hark.TenantID
 	Bucket Bucket
@@ -123,6 +136,8 @@ func (r *EventsRemoved) apply(b *pebble.Batch) {
 	must(b.DeleteRange(eventKey(r.Tenant, r.Usage.First), eventKey(r.Tenant, r.Usage.Last+1), nil))
 	index := bucketKey(tableTopic, r.Tenant, r.Bucket)
 	must(b.DeleteRange(index, index.after(), nil))
+	names := bucketKey(tableEventName, r.Tenant, r.Bucket)
+	must(b.DeleteRange(names, names.after(), nil))
 	must(b.Delete(bucketKey(tableUsage, r.Tenant, r.Bucket), nil))
 	set(b, tenantKey(tableLost, r.Tenant), key(nil).off(r.Usage.Last))
 }
@@ -190,7 +205,7 @@ type TenantErased struct {
 }
 
 func (r *TenantErased) apply(b *pebble.Batch) {
-	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableUsage, tableLost, tableDelivery,
+	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableEventName, tableUsage, tableLost, tableDelivery,
 		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth,
 		tableCapture, tableCaptureBody, tableCaptureUse,
 		tableBatch, tableBatchName, tableOpenBatch, tableOwedBatch} {
