@@ -25,6 +25,7 @@ var rooms = map[string]string{
 	"internal/registry":    ". internal/store",
 	"internal/auth":        ". internal/registry",
 	"internal/egress":      "", // the only room that dials out
+	"internal/mercure":     ".",
 	"internal/setting":     ".",
 	"internal/template":    ".",
 	"internal/message":     ". internal/template",
