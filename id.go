@@ -162,6 +162,56 @@ func (id *KeyID) UnmarshalText(text []byte) error {
 	return err
 }
 
+// TokenKeyID names a key with which the server signs tokens for users; it is the
+// "kid" of those tokens. Text: "tkey_" and 13 characters.
+type TokenKeyID uint64
+
+// TokenKeyPrefix begins the text of every [TokenKeyID].
+const TokenKeyPrefix = "tkey_"
+
+// String returns the text form; the zero id is "".
+func (id TokenKeyID) String() string { return uint64Text(TokenKeyPrefix, uint64(id)) }
+
+// ParseTokenKeyID reads the text form.
+func ParseTokenKeyID(s string) (TokenKeyID, error) {
+	v, err := parseUint64(TokenKeyPrefix, s, "token key id")
+	return TokenKeyID(v), err
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (id TokenKeyID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (id *TokenKeyID) UnmarshalText(text []byte) error {
+	v, err := ParseTokenKeyID(string(text))
+	*id = v
+	return err
+}
+
+// RevocationID names a revocation of tokens. Text: "rev_" and 13 characters.
+type RevocationID uint64
+
+const revocationPrefix = "rev_"
+
+// String returns the text form; the zero id is "".
+func (id RevocationID) String() string { return uint64Text(revocationPrefix, uint64(id)) }
+
+// ParseRevocationID reads the text form.
+func ParseRevocationID(s string) (RevocationID, error) {
+	v, err := parseUint64(revocationPrefix, s, "revocation id")
+	return RevocationID(v), err
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (id RevocationID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (id *RevocationID) UnmarshalText(text []byte) error {
+	v, err := ParseRevocationID(string(text))
+	*id = v
+	return err
+}
+
 // DeliveryID names one event for one destination: it is a function of both, so
 // a retry, a replay and a crash all meet the same id. Text: "dlv_" and 37
 // characters.

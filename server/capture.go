@@ -108,6 +108,12 @@ func (v *viewer) MayFeed(hark.Pattern) error        { return errViewer }
 func (v *viewer) Reach() []hark.Pattern             { return nil }
 func (v *viewer) Creator() string                   { return "" }
 
+// KeyID implements api.Caller.
+func (v *viewer) KeyID() hark.KeyID { return 0 }
+
+// KeyID implements api.Caller.
+func (c *caller) KeyID() hark.KeyID { return c.Key }
+
 // Creator implements api.Caller.
 func (c *caller) Creator() string { return c.Key.String() }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/auth"
 	"github.com/harkhq/hark/internal/ingest"
 )
 
@@ -24,6 +26,18 @@ type Config struct {
 
 	PublicURL    string   `help:"URL under which senders reach this server, such as https://hooks.example.com; empty for what each request says." placeholder:"URL" env:"HARK_PUBLIC_URL" yaml:"public_url"`
 	TrustedProxy []string `help:"Networks of proxies whose X-Forwarded-For, -Proto and -Host are believed." placeholder:"CIDR" env:"HARK_TRUSTED_PROXY" yaml:"trusted_proxy"`
+
+	CORSOrigin     []string `help:"Origins of web pages that may use the live routes and publish, such as https://app.example.com; * for all, then without cookies." placeholder:"ORIGIN" env:"HARK_CORS_ORIGIN" yaml:"cors_origin"`
+	AnonymousTopic []string `help:"Topics that anyone may subscribe to without a credential, in the default tenant." placeholder:"PATTERN" env:"HARK_ANONYMOUS_TOPIC" yaml:"anonymous_topic"`
+
+	JWTSecret      []string      `help:"Files with a secret that verifies tokens of your own making, by HS256." placeholder:"FILE" env:"HARK_JWT_SECRET" yaml:"jwt_secret"`
+	JWTKey         []string      `help:"Files with public keys that verify tokens, by ES256, EdDSA or RS256: PEM, a JWK or a JWK set." placeholder:"FILE" env:"HARK_JWT_KEY" yaml:"jwt_key"`
+	JWTJWKS        string        `name:"jwt-jwks" help:"URL of a JWK set whose keys verify tokens." placeholder:"URL" env:"HARK_JWT_JWKS" yaml:"jwt_jwks"`
+	JWTIssuer      string        `help:"What such a token's iss must be; empty for any." placeholder:"TEXT" env:"HARK_JWT_ISSUER" yaml:"jwt_issuer"`
+	JWTAudience    []string      `help:"What such a token's aud must be one of; empty for any." placeholder:"TEXT" env:"HARK_JWT_AUDIENCE" yaml:"jwt_audience"`
+	JWTTenant      string        `help:"Tenant that such tokens are for; * lets their claim hark.tenant say (default)." placeholder:"TENANT" env:"HARK_JWT_TENANT" yaml:"jwt_tenant"`
+	JWTMaxAge      time.Duration `help:"Longest life of such a token (24h)." env:"HARK_JWT_MAX_AGE" yaml:"jwt_max_age"`
+	JWTOptionalExp bool          `help:"Take such tokens without exp too, as publishers of Mercure often have." env:"HARK_JWT_OPTIONAL_EXP" yaml:"jwt_optional_exp"`
 
 	AllowCIDR     []string `help:"Private networks that destinations may reach, such as 10.1.0.0/16." placeholder:"CIDR" env:"HARK_ALLOW_CIDR" yaml:"allow_cidr"`
 	DenyCIDR      []string `help:"Networks that destinations may never reach." placeholder:"CIDR" env:"HARK_DENY_CIDR" yaml:"deny_cidr"`
@@ -83,6 +97,8 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.SourceRate, 1000)
 	def(&c.StopTimeout, 15*time.Second)
 	def(&c.LogLevel, "info")
+	def(&c.JWTTenant, hark.DefaultTenantName)
+	def(&c.JWTMaxAge, auth.DefaultMaxAge)
 	var errs []error
 	fault := func(setting, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("--%s: %s", setting, fmt.Sprintf(format, args...)))
@@ -110,6 +126,7 @@ func (c Config) withDefaults() (Config, error) {
 	if _, err := netip.ParseAddr(c.SourceIP); c.SourceIP != "" && err != nil {
 		fault("source-ip", "%q is not an IP address", c.SourceIP)
 	}
+	c.checkTokens(fault)
 	if c.MaxEvent < 0 || c.MaxEvent > 8<<20 {
 		fault("max-event", "must be between 1 and 8388608 bytes")
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/api"
 	"github.com/harkhq/hark/internal/auth"
-	"github.com/harkhq/hark/internal/registry"
 )
 
 // Bounds of one request, for strangers: a client that is slower is cut off.
@@ -31,10 +30,10 @@ type caller struct{ auth.Principal }
 func (c *caller) TenantID() hark.TenantID { return c.Tenant }
 
 func (c *caller) Reach() []hark.Pattern {
-	if len(c.Subscribe) > 0 && c.Scopes&registry.ScopeAdmin == 0 {
-		return c.Subscribe
+	if c.Everywhere() {
+		return everything
 	}
-	return everything
+	return c.Subscribe
 }
 
 var everything = []hark.Pattern{">"}
@@ -56,6 +55,13 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 			observe(rec.status, took)
 			s.logRequest(r, rec, id, took)
 		}()
+		if rt.scope&foreign != 0 && s.cors.answer(w.Header(), r) {
+			w.Header()["Access-Control-Expose-Headers"] = exposed
+		}
+		ways := rt.scope.ways()
+		if ways != nil {
+			w.Header()["Referrer-Policy"] = noReferrer
+		}
 		var ctx context.Context
 		var view *viewer
 		if rt.scope&seeBin != 0 {
@@ -66,9 +72,9 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 		} else if view != nil {
 			ctx = api.WithCaller(r, view, id)
 		} else {
-			p, err := s.auth.Authenticate(r)
+			p, err := s.auth.Authenticate(r, ways...)
 			if err == nil {
-				err = p.Require(rt.scope &^ seeBin)
+				err = p.Require(rt.scope.scopes())
 			}
 			if err != nil {
 				problem := api.ProblemOf(err, id)
@@ -76,6 +82,7 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 				problem.Write(rec)
 				return
 			}
+			r = auth.StripQuery(r, ways...)
 			ctx = api.WithCaller(r, &caller{p}, id)
 		}
 		h.ServeHTTP(rec, r.WithContext(ctx))
@@ -101,7 +108,7 @@ func (s *Server) logRequest(r *http.Request, rec *recorder, id string, took time
 	if !s.log.Enabled(r.Context(), level) {
 		return
 	}
-	// The query may carry a credential one day; the path never does.
+	// The query may carry a credential; the route never does.
 	attrs := []slog.Attr{slog.String("request_id", id), slog.String("method", r.Method), slog.String("route", r.Pattern),
 		slog.Int("status", rec.status), slog.Float64("took_ms", float64(took.Microseconds())/1000)}
 	if rec.err != nil {

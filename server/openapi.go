@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/auth"
 	"github.com/harkhq/hark/internal/registry"
 )
 
@@ -20,14 +21,16 @@ func specConfig(version string) huma.Config {
 			Info: &huma.Info{Title: "Hark", Version: version, License: &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
 				Description: "The push side of an application: publish events, and they reach every webhook, worker and reader, durably."},
 			Components: &huma.Components{Schemas: schemas, SecuritySchemes: map[string]*huma.SecurityScheme{
-				"key": {Type: "http", Scheme: "bearer", Description: "An API key: hk_…"},
+				"key":    {Type: "http", Scheme: "bearer", Description: "An API key: hk_…, or a token."},
+				"cookie": {Type: "apiKey", In: "cookie", Name: auth.CookieName, Description: "A token, for pages of the same origin."},
+				"query":  {Type: "apiKey", In: "query", Name: "token", Description: "A token, where no header can be sent."},
 			}},
 			Tags: []*huma.Tag{
 				{Name: "events", Description: "Publish and read."}, {Name: "destinations", Description: "Who is pushed to."},
 				{Name: "sources", Description: "Who pushes to Hark, and how they prove who they are."},
 				{Name: "deliveries", Description: "What became of each event for each destination."},
 				{Name: "batches", Description: "Publish many events and be told when all are done."},
-				{Name: "keys", Description: "Who may do what."}, {Name: "tenants", Description: "Isolated spaces."},
+				{Name: "keys", Description: "Who may do what."}, {Name: "tokens", Description: "Who may listen: short-lived credentials for browsers."}, {Name: "tenants", Description: "Isolated spaces."},
 				{Name: "admin", Description: "The server as a whole."},
 			},
 		},
@@ -64,7 +67,10 @@ func operation(rt *route) huma.Operation {
 	}
 	if rt.scope != public {
 		op.Security = []map[string][]string{{"key": {}}}
-		op.Description = "Needs a key with the scope " + scopeWord(rt.scope) + "."
+		if rt.scope&browsers != 0 {
+			op.Security = append(op.Security, map[string][]string{"cookie": {}}, map[string][]string{"query": {}})
+		}
+		op.Description = "Needs a credential with the scope " + scopeWord(rt.scope.scopes()) + "."
 		op.Errors = []int{401, 403, 429}
 	}
 	if rt.method == http.MethodDelete {

@@ -7,19 +7,55 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/harkhq/hark/internal/api"
+	"github.com/harkhq/hark/internal/auth"
 	"github.com/harkhq/hark/internal/registry"
 )
 
-// public routes need no credential.
-const public registry.Scopes = 0
+// access is what a route asks of its caller: scopes, and flags.
+type access uint16
 
-// seeBin marks routes that a bin's own link (its view capability) opens too.
-const seeBin registry.Scopes = 1 << 7
+const (
+	// public routes need no credential.
+	public access = 0
+	// seeBin marks routes that a bin's own link (its view capability) opens too.
+	seeBin access = 1 << (iota + 8)
+	// browsers marks live routes: their credential may also be in a cookie or the query, and
+	// anyone may come for what anyone may subscribe to.
+	browsers
+	// mercure marks browsers' routes that take Mercure's names for both, too.
+	mercure
+	// later marks routes that take whoever shows no credential: it can come in a frame.
+	later
+	// foreign marks routes that pages of the origins that were named may use (CORS).
+	foreign
+)
+
+// scopes is what the credential must have.
+func (a access) scopes() registry.Scopes { return registry.Scopes(a) }
+
+// ways is where the credential may be.
+func (a access) ways() []auth.Way {
+	switch {
+	case a&browsers == 0:
+		return nil
+	case a&later != 0:
+		return lateWays
+	case a&mercure != 0:
+		return mercureWays
+	}
+	return browserWays
+}
+
+var (
+	browserWays = []auth.Way{auth.Cookie, auth.Query}
+	mercureWays = []auth.Way{auth.Cookie, auth.Query, auth.MercureNames, auth.Anyone}
+	lateWays    = []auth.Way{auth.Cookie, auth.Query, auth.Anyone}
+)
 
 // route is one URL of the program. Exactly one of typed and raw is set.
 type route struct {
 	method, path string
-	scope        registry.Scopes
+	scope        access
 	summary      string
 	typed        func(huma.API, huma.Operation)
 	raw          http.Handler
@@ -29,13 +65,14 @@ type route struct {
 
 // routes is every URL, with the scope it needs.
 func (s *Server) routes(a *api.API) []route {
-	const pub, sub, man, adm = registry.ScopePublish, registry.ScopeSubscribe, registry.ScopeManage, registry.ScopeAdmin
+	const pub, sub, man, adm = access(registry.ScopePublish), access(registry.ScopeSubscribe), access(registry.ScopeManage), access(registry.ScopeAdmin)
 	const see = man | seeBin
+	const listen, send = sub | browsers | foreign, pub | foreign
 	pages := s.pages()
 	return []route{
-		{"POST", "/v1/events", pub, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
-		{"POST", "/v1/topics/{topic}", pub, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
-		{"GET", "/v1/events", sub, "Read events after a cursor", nil, api.Raw(a.ListEvents), docListEvents},
+		{"POST", "/v1/events", send, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
+		{"POST", "/v1/topics/{topic}", send, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
+		{"GET", "/v1/events", listen, "Read events after a cursor", nil, api.Raw(a.ListEvents), docListEvents},
 		{"GET", "/v1/events/{id}", sub, "Get one event", nil, api.Raw(a.GetEvent), docGetEvent},
 
 		{"POST", "/v1/destinations", man, "Create a destination", api.Typed(a.CreateDestination), nil, nil},
@@ -112,6 +149,11 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/v1/keys/{id}", adm, "Get an API key", api.Typed(a.GetKey), nil, nil},
 		{"DELETE", "/v1/keys/{id}", adm, "Revoke an API key", api.Typed(a.DeleteKey), nil, nil},
 
+		{"POST", "/v1/tokens", man, "Mint a token for a user", api.Typed(a.MintToken), nil, nil},
+		{"POST", "/v1/tokens/revoke", man, "Revoke a token, or all of a user", api.Typed(a.RevokeTokens), nil, nil},
+		{"GET", "/v1/tokens/revoked", man, "List revocations", api.Typed(a.ListRevocations), nil, nil},
+		{"POST", "/v1/tokens/rotate-secret", adm, "Replace the secret that signs tokens", api.Typed(a.RotateTokenSecret), nil, nil},
+
 		{"POST", "/v1/tenants", adm, "Create a tenant", api.Typed(a.CreateTenant), nil, nil},
 		{"GET", "/v1/tenants", adm, "List tenants", api.Typed(a.ListTenants), nil, nil},
 		{"GET", "/v1/tenants/{name}", adm, "Get a tenant", api.Typed(a.GetTenant), nil, nil},
@@ -165,6 +207,7 @@ func (s *Server) handler(a *api.API) http.Handler {
 			}
 		}
 	}
+	s.cors.preflights(mux, routes)
 	mux.Handle(anythingElse, notFound(mux))
 	return s.withDoor(mux, door)
 }

@@ -58,6 +58,7 @@ type Server struct {
 	rates    rates
 	spec     huma.API
 	door     *ingest.Door
+	cors     cors
 
 	listener net.Listener
 	http     *http.Server
@@ -113,8 +114,9 @@ func (s *Server) openRooms() (err error) {
 	if err != nil {
 		return err
 	}
-	s.auth = auth.New(auth.Config{Registry: s.registry, RateLimit: max(0, cfg.KeyRate), Hooks: auth.Hooks{
-		WriteFailed: func(err error) { s.log.Error("the times of last use of keys could not be written", "error", err) }}})
+	if err := s.openAuth(); err != nil {
+		return err
+	}
 	if cfg.Dev {
 		return nil
 	}
@@ -222,6 +224,7 @@ func (s *Server) api() *api.API {
 			text, made, err := s.auth.CreateKey(t, k)
 			return made, hark.Secret(text), err
 		},
+		Tokens:  tokenMint{s},
 		Redact:  destination.Redact,
 		Batches: s.batches,
 		Admit:   s.admit, PublicKey: destination.VerifyingKey,

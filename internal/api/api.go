@@ -33,6 +33,8 @@ type Caller interface {
 	Reach() []hark.Pattern
 	// Creator names the caller for what is counted for each: its key; "" for none.
 	Creator() string
+	// KeyID is the caller's key; zero for none.
+	KeyID() hark.KeyID
 }
 
 // Log is what the handlers need of the event log.
@@ -80,6 +82,7 @@ type API struct {
 	Batches  Batches
 	// NewKey makes an API key in a tenant and returns its text, which is nowhere else.
 	NewKey func(t hark.TenantID, k *registry.Key) (*registry.Key, hark.Secret, error)
+	Tokens Tokens
 	// Redact hides the secret fields of a destination's settings.
 	Redact func(d *hark.Destination) json.RawMessage
 	// Schemes is the table of verification schemes.

@@ -5,7 +5,9 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +21,16 @@ const TenantHeader = "Hark-Tenant"
 // Config is what an [Authenticator] is made of.
 type Config struct {
 	Registry *registry.Registry
-	// Tokens checks bearer credentials that are not API keys; nil refuses them.
-	Tokens Tokens
+	// Issuer is who else may sign tokens; the zero one is nobody.
+	Issuer Issuer
+	// Fetch gets the issuer's published keys; only needed if it publishes some.
+	Fetch Fetch
+	// Origins are those of web pages, besides our own, that may use a cookie here, such as
+	// "https://app.example.com".
+	Origins []string
+	// Anonymous holds what anyone may subscribe to in the default tenant, on live routes;
+	// empty for nothing.
+	Anonymous []hark.Pattern
 	// RateLimit is in requests per second of one key, for keys without their own; 0 for none.
 	RateLimit float64
 	// Burst is how many requests of a limited key may come at once; 0 for two
@@ -31,30 +41,38 @@ type Config struct {
 
 // Hooks tell what happens; nil ones are left out.
 type Hooks struct {
-	// WriteFailed is called when the times of last use could not be written; they
-	// are tried again a minute later.
+	// WriteFailed is called when the times of last use could not be written, or what
+	// cannot matter any more not be forgotten; it is tried again.
 	WriteFailed func(err error)
-}
-
-// Tokens checks credentials other than API keys, such as JWTs.
-type Tokens interface {
-	// Authenticate returns whose token it is, or a [hark.Unauthenticated] error.
-	Authenticate(token string) (Principal, error)
+	// KeysFailed is called when the issuer's published keys could not be fetched; those
+	// that there are go on.
+	KeysFailed func(err error)
 }
 
 // Authenticator says who is calling. It is safe for concurrent use.
 type Authenticator struct {
-	registry *registry.Registry
-	tokens   Tokens
-	hooks    Hooks
-	devPort  atomic.Pointer[string]
-	meters   meters
+	registry  *registry.Registry
+	tokens    *tokens
+	origins   []string
+	anonymous []hark.Pattern
+	hooks     Hooks
+	devPort   atomic.Pointer[string]
+	meters    meters
+
+	mu       sync.Mutex // guards watchers
+	watchers []func()
 }
 
 // New makes an Authenticator.
 func New(c Config) *Authenticator {
-	return &Authenticator{registry: c.Registry, tokens: c.Tokens, hooks: c.Hooks, meters: meters{
-		rate: c.RateLimit, burst: c.Burst, m: make(map[hark.KeyID]*meter)}}
+	a := &Authenticator{registry: c.Registry, tokens: newTokens(c.Registry, c.Issuer, c.Fetch), origins: c.Origins, anonymous: c.Anonymous,
+		hooks: c.Hooks, meters: meters{rate: c.RateLimit, burst: c.Burst, m: make(map[hark.KeyID]*meter)}}
+	a.tokens.keys.changed = func() { a.tokens.cache.clear(); a.tell() }
+	if c.Hooks.KeysFailed != nil {
+		a.tokens.keys.failed = c.Hooks.KeysFailed
+	}
+	a.registry.Watch(a.changed)
+	return a
 }
 
 // AllowLocal turns hark dev's rule on: a request without a credential that
@@ -62,10 +80,11 @@ func New(c Config) *Authenticator {
 // must be bound to loopback only.
 func (a *Authenticator) AllowLocal(port string) { a.devPort.Store(&port) }
 
-// Authenticate says who sent r. Its errors are [hark.Unauthenticated],
-// [hark.Forbidden], [hark.TooMany] or, for a tenant that is not there, [hark.NotFound].
-func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
-	p, err := a.identify(r)
+// Authenticate says who sent r; ways are where its credential may be, besides the
+// header Authorization. Its errors are [hark.Unauthenticated], [hark.Forbidden],
+// [hark.TooMany], [hark.Unavailable] or, for a tenant that is not there, [hark.NotFound].
+func (a *Authenticator) Authenticate(r *http.Request, ways ...Way) (Principal, error) {
+	p, err := a.identify(r, ways)
 	if err != nil {
 		return Principal{}, err
 	}
@@ -77,23 +96,51 @@ func (a *Authenticator) Authenticate(r *http.Request) (Principal, error) {
 	return p, nil
 }
 
-func (a *Authenticator) identify(r *http.Request) (Principal, error) {
-	credentials := r.Header["Authorization"]
-	switch {
-	case len(credentials) == 0:
-		return a.local(r)
-	case len(credentials) > 1:
-		return Principal{}, unauthenticated("bad-authorization", "there are several Authorization headers: send one")
-	}
-	scheme, token, _ := strings.Cut(credentials[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return Principal{}, unauthenticated("bad-authorization", "send the key as \"Authorization: Bearer hk_…\"")
-	}
-	token = strings.TrimSpace(token)
-	if !strings.HasPrefix(token, tokenPrefix) && a.tokens != nil {
-		return a.tokens.Authenticate(token)
+// AuthenticateToken says whose a key or token is that came by itself, such as in the
+// first frame of a WebSocket. Its errors are those of Authenticate.
+func (a *Authenticator) AuthenticateToken(token string) (Principal, error) {
+	if !strings.HasPrefix(token, tokenPrefix) && strings.Contains(token, ".") {
+		p, err := a.tokens.authenticate(token, time.Now())
+		if err == nil {
+			a.addAnonymous(&p)
+		}
+		return p, err
 	}
 	return a.byKey(token, time.Now())
+}
+
+func (a *Authenticator) identify(r *http.Request, ways []Way) (Principal, error) {
+	c, err := a.credential(r, ways)
+	switch {
+	case err != nil:
+		return Principal{}, err
+	case c.token == "" && c.from == fromNowhere:
+		return a.withoutCredential(r, ways)
+	}
+	p, err := a.AuthenticateToken(c.token)
+	if err == nil && c.from != fromHeader && p.Scopes&^(registry.ScopePublish|registry.ScopeSubscribe) != 0 {
+		return Principal{}, unauthenticated("bad-authorization", "a key that manages goes into the header Authorization only: cookies and URLs leak; mint a token with POST /v1/tokens")
+	}
+	return p, err
+}
+
+// withoutCredential is hark dev's user, or anyone.
+func (a *Authenticator) withoutCredential(r *http.Request, ways []Way) (Principal, error) {
+	p, err := a.local(r)
+	if err == nil || !slices.Contains(ways, Anyone) && (len(ways) == 0 || len(a.anonymous) == 0) {
+		return p, err
+	}
+	anyone := Principal{Tenant: hark.DefaultTenant, Name: "anonymous", Anonymous: true, narrow: true}
+	a.addAnonymous(&anyone)
+	return anyone, nil
+}
+
+// addAnonymous gives a token of the default tenant what anyone has there.
+func (a *Authenticator) addAnonymous(p *Principal) {
+	if len(a.anonymous) > 0 && p.Tenant == hark.DefaultTenant {
+		p.Scopes |= registry.ScopeSubscribe
+		p.Subscribe = append(p.Subscribe[:len(p.Subscribe):len(p.Subscribe)], a.anonymous...)
+	}
 }
 
 func (a *Authenticator) local(r *http.Request) (Principal, error) {
@@ -158,6 +205,12 @@ func (a *Authenticator) actFor(p *Principal, names []string) error {
 // change, and from time to time. It does not count against a rate.
 func (a *Authenticator) Recheck(p *Principal) error {
 	now := time.Now()
+	if _, err := a.registry.Tenant(p.Tenant); err != nil {
+		return unauthenticated("unknown-key", "the tenant was deleted")
+	}
+	if p.token != nil {
+		return a.tokens.recheck(p, now)
+	}
 	if p.Key != 0 {
 		k := a.registry.KeyByHash(p.hash)
 		if err := checkKey(k, &p.hash, now); err != nil {
@@ -171,6 +224,30 @@ func (a *Authenticator) Recheck(p *Principal) error {
 		return unauthenticated("expired", "the credential has expired: connect again with a new one")
 	}
 	return nil
+}
+
+// Watch calls fn after every change by which a credential that held may hold no more: a
+// key or token revoked, a signing key gone, a tenant deleted. Who has streams then asks
+// [Authenticator.Recheck] for each. Fn must be quick, and must not change the registry.
+func (a *Authenticator) Watch(fn func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.watchers = append(a.watchers, fn)
+}
+
+func (a *Authenticator) changed(c registry.Change) {
+	if c.Key.Old != nil || c.TokenKey.Old != nil || c.Revocation.New != nil || c.Tenant.Old != nil && c.Tenant.New == nil {
+		a.tell()
+	}
+}
+
+func (a *Authenticator) tell() {
+	a.mu.Lock()
+	watchers := a.watchers
+	a.mu.Unlock()
+	for _, fn := range watchers {
+		fn()
+	}
 }
 
 // CreateKey makes a key of given (name, scopes, patterns, rate, end) and returns its
@@ -203,15 +280,23 @@ func (a *Authenticator) EnsureFirstKey() (text string, err error) {
 	return text, nil
 }
 
-// Run writes when keys were last used, once a minute and at its end, and forgets the
-// meters of idle keys. It returns when ctx ends.
+// Run writes when keys were last used, once a minute and at its end, forgets the meters
+// of idle keys and what tokens no more need, and fetches the issuer's keys now and then.
+// It returns when ctx ends.
 func (a *Authenticator) Run(ctx context.Context) error {
-	tick := time.NewTicker(writeEvery)
+	a.tokens.keys.keep()
+	tick, keep := time.NewTicker(writeEvery), time.NewTicker(keepEvery)
 	defer tick.Stop()
+	defer keep.Stop()
 	for {
 		select {
 		case <-tick.C:
 			a.write()
+		case <-keep.C:
+			a.tokens.keys.keep()
+			if _, err := a.registry.ForgetTokens(time.Now()); err != nil && a.hooks.WriteFailed != nil {
+				a.hooks.WriteFailed(err)
+			}
 		case <-ctx.Done():
 			a.write()
 			return nil

@@ -107,7 +107,7 @@ func TestAuthenticate(t *testing.T) {
 		"none":     {none, "no-credential"},
 		"mistyped": {bearer(string(mistyped)), "bad-key"},
 		"empty":    {bearer(""), "bad-key"},
-		"jwt":      {bearer("eyJhbGciOiJub25lIn0.e30."), "bad-key"},
+		"jwt":      {bearer("eyJhbGciOiJub25lIn0.e30."), "bad-token"},
 		"unknown":  {bearer(NewToken()), "unknown-key"},
 	} {
 		_, err := a.Authenticate(c.r)

@@ -13,6 +13,8 @@ import (
 const (
 	// writeEvery is how often times of last use are written.
 	writeEvery = time.Minute
+	// keepEvery is how often what tokens need is looked after.
+	keepEvery = 10 * time.Second
 	// idleAfter is when the meter of an unused key is forgotten.
 	idleAfter = 10 * time.Minute
 )

@@ -15,21 +15,37 @@ type Principal struct {
 	Tenant hark.TenantID
 	// Key is the API key it came with; zero for hark dev and for tokens.
 	Key hark.KeyID
-	// Name is for logs: the key's id, "dev", or a token's subject.
-	Name   string
+	// Name is for logs: the key's id, "dev", "anonymous", or a token's subject.
+	Name string
+	// User is the subject of a token; "" for keys.
+	User   string
 	Scopes registry.Scopes
-	// Publish and Subscribe narrow where those scopes reach; empty for everywhere.
+	// Publish and Subscribe narrow where those scopes reach. Empty is everywhere for a
+	// key, and nowhere for a token.
 	Publish, Subscribe []hark.Pattern
 	// Expires is when its credential ends; zero for never. Streams end then.
 	Expires time.Time
+	// Anonymous tells that no credential came: it may subscribe to what anyone may,
+	// perhaps nothing.
+	Anonymous bool
+	// Mercure is what a token says to a Mercure hub; nil without.
+	Mercure *MercureClaim
 
-	hash [32]byte // of the key
+	hash   [32]byte // of the key
+	narrow bool     // empty patterns are nowhere
+	token  *facts   // of a token
 }
 
 // Require tells whether p has a scope.
 func (p *Principal) Require(want registry.Scopes) error {
 	if p.Scopes.Has(want) {
 		return nil
+	}
+	switch {
+	case p.Anonymous:
+		return unauthenticated("no-credential", "this needs a credential: send \"Authorization: Bearer …\" with a key or a token")
+	case p.narrow:
+		return forbidden("missing-scope", fmt.Sprintf("this needs the right %q, and your token has %q: its claim \"hark\" must list topic patterns for it", want.String(), p.Scopes.String()))
 	}
 	return forbidden("missing-scope", fmt.Sprintf("this needs a key with the scope %q; yours has %q", want.String(), p.Scopes.String()))
 }
@@ -103,8 +119,11 @@ func coveredBy(patterns []hark.Pattern, asked hark.Pattern) bool {
 }
 
 func (p *Principal) everywhere(ps []hark.Pattern) bool {
-	return len(ps) == 0 || p.Scopes&registry.ScopeAdmin != 0
+	return len(ps) == 0 && !p.narrow || p.Scopes&registry.ScopeAdmin != 0
 }
+
+// Everywhere reports whether p reads every topic of its tenant.
+func (p *Principal) Everywhere() bool { return p.everywhere(p.Subscribe) }
 
 func topicForbidden(verb, topic string, own []hark.Pattern) error {
 	if len(own) > 8 {
@@ -114,5 +133,5 @@ func topicForbidden(verb, topic string, own []hark.Pattern) error {
 		topic = topic[:64] + "…"
 	}
 	return &hark.Error{Kind: hark.Forbidden, Code: "topic-forbidden", Field: "topic",
-		Msg: fmt.Sprintf("your key may not %s %q; it reaches %q", verb, topic, own)}
+		Msg: fmt.Sprintf("your credential may not %s %q; it reaches %q", verb, topic, own)}
 }

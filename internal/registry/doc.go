@@ -1,5 +1,6 @@
-// Package registry holds what owners configure: tenants, destinations, API keys, and
-// sources, request bins among them. All of it is in memory, every change goes through
+// Package registry holds what owners configure: tenants, destinations, API keys,
+// sources, request bins among them, and of tokens for users the keys that sign them and
+// the revocations that end them. All of it is in memory, every change goes through
 // the store's one door before anyone sees it, and watchers hear of changes in the
 // order in which they were committed.
 //
@@ -25,6 +26,8 @@
 //	destination  store.NounDestination  tenant, id
 //	key          store.NounKey          tenant, id
 //	source       store.NounSource       tenant, id; the token is in the value
+//	token key    store.NounTokenKey     tenant, id; the secret is in the value
+//	revocation   store.NounRevocation   tenant, id
 //
 // # Locks
 //
@@ -36,5 +39,5 @@
 // that an Attach function or a watcher takes.
 //
 // Read in this order: registry.go, destination.go, check.go, tenant.go, key.go,
-// source.go, sourcecheck.go, value.go.
+// source.go, sourcecheck.go, token.go, value.go.
 package registry

@@ -116,6 +116,13 @@ func (r *Registry) KeyByHash(hash [32]byte) *Key {
 	return k
 }
 
+// KeyByID returns the key of this id, of any tenant, or nil.
+func (r *Registry) KeyByID(id hark.KeyID) *Key {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.keyIDs[id]
+}
+
 // Keys returns a page of a tenant's keys, oldest first, and whether there is more.
 func (r *Registry) Keys(t hark.TenantID, after hark.KeyID, limit int) (page []*Key, more bool) {
 	limit = pageSize(limit)
@@ -246,6 +253,7 @@ func (r *Registry) changeKey(old, k *Key) *mutation {
 	m.recs = append(m.recs, &store.RegistryDeleted{Noun: store.NounKey, Tenant: old.Tenant, ID: uint64(old.ID)})
 	m.swap = append(m.swap, func() {
 		delete(r.keys, old.Hash)
+		delete(r.keyIDs, old.ID)
 		if home := r.tenants[old.Tenant]; home != nil {
 			if i, found := slices.BinarySearchFunc(home.keys, old.ID, byKeyID); found {
 				home.keys = slices.Delete(home.keys, i, i+1)
@@ -264,6 +272,7 @@ func (r *Registry) putKey(k *Key) {
 		home.keys = slices.Insert(home.keys, i, k)
 	}
 	r.keys[k.Hash] = k
+	r.keyIDs[k.ID] = k
 }
 
 func byKeyID(k *Key, id hark.KeyID) int { return cmp.Compare(k.ID, id) }

@@ -56,6 +56,8 @@ type Limits struct {
 	// default [hark.MaxEventBytes].
 	SourceBody int
 	Callbacks  int // of one tenant: destinations that callbacks made; default 1,000
+	// Revocations bounds the revocations of one tenant that are remembered; default 50,000.
+	Revocations int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -67,6 +69,7 @@ func (l Limits) withDefaults() Limits {
 	l.BinsPerCreator = cmp.Or(l.BinsPerCreator, 100)
 	l.SourceBody = cmp.Or(l.SourceBody, hark.MaxEventBytes)
 	l.Callbacks = cmp.Or(l.Callbacks, 1_000)
+	l.Revocations = cmp.Or(l.Revocations, 50_000)
 	return l
 }
 
@@ -92,9 +95,12 @@ type Change struct {
 	Tenant      Pair[Tenant]
 	Key         Pair[Key]
 	Source      Pair[hark.Source] // bins too
+	TokenKey    Pair[TokenKey]
+	Revocation  Pair[Revocation]
 }
 
-// Registry holds tenants, destinations and keys. It is safe for concurrent use.
+// Registry holds tenants, destinations, sources, keys, and what tokens need: the keys
+// that sign them and their revocations. It is safe for concurrent use.
 type Registry struct {
 	store    Store
 	kinds    Kinds
@@ -115,6 +121,8 @@ type Registry struct {
 	names        map[string]hark.TenantID
 	destinations map[hark.DestinationID]*hark.Destination
 	keys         map[[32]byte]*Key // by hash
+	keyIDs       map[hark.KeyID]*Key
+	tokenKeys    map[hark.TokenKeyID]*TokenKey
 	sources      map[hark.SourceID]*hark.Source
 	tokens       map[[32]byte]*hark.Source // by hash of the token
 	kindNames    map[string]string         // interned
@@ -128,6 +136,10 @@ type tenant struct {
 	keys         []*Key
 	sources      []*hark.Source
 	sourceUIDs   map[string]hark.SourceID
+	tokenKeys    []*TokenKey
+	revocations  []*Revocation
+	ended        map[string]*Revocation // by the id of the token that it ends
+	endedUsers   map[string]*Revocation // by the user whose tokens it ends
 }
 
 func newTenant(row *Tenant) *tenant {
@@ -142,6 +154,8 @@ func Open(c Config) (*Registry, error) {
 		names:        make(map[string]hark.TenantID),
 		destinations: make(map[hark.DestinationID]*hark.Destination),
 		keys:         make(map[[32]byte]*Key),
+		keyIDs:       make(map[hark.KeyID]*Key),
+		tokenKeys:    make(map[hark.TokenKeyID]*TokenKey),
 		sources:      make(map[hark.SourceID]*hark.Source),
 		tokens:       make(map[[32]byte]*hark.Source),
 		kindNames:    make(map[string]string),
@@ -152,7 +166,8 @@ func Open(c Config) (*Registry, error) {
 	for _, load := range []struct {
 		noun store.Noun
 		row  func(t hark.TenantID, id uint64, value []byte) error
-	}{{store.NounTenant, r.loadTenant}, {store.NounDestination, r.loadDestination}, {store.NounKey, r.loadKey}, {store.NounSource, r.loadSource}} {
+	}{{store.NounTenant, r.loadTenant}, {store.NounDestination, r.loadDestination}, {store.NounKey, r.loadKey}, {store.NounSource, r.loadSource},
+		{store.NounTokenKey, r.loadTokenKey}, {store.NounRevocation, r.loadRevocation}} {
 		if err := c.Store.ScanRegistry(load.noun, load.row); err != nil {
 			return nil, fmt.Errorf("registry: reading noun %d: %w", load.noun, err)
 		}
@@ -202,6 +217,12 @@ func (r *Registry) Watch(fn func(Change)) {
 		}
 		for _, d := range r.tenants[id].sources {
 			fn(Change{Source: Pair[hark.Source]{New: d}})
+		}
+		for _, k := range r.tenants[id].tokenKeys {
+			fn(Change{TokenKey: Pair[TokenKey]{New: k}})
+		}
+		for _, v := range r.tenants[id].revocations {
+			fn(Change{Revocation: Pair[Revocation]{New: v}})
 		}
 	}
 	r.watchers = append(r.watchers, fn)

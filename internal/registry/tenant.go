@@ -164,6 +164,12 @@ func (r *Registry) DeleteTenant(id hark.TenantID, revision uint64) error {
 	for _, d := range home.sources {
 		m.and(r.changeSource(d, nil))
 	}
+	for _, k := range home.tokenKeys {
+		m.and(r.changeTokenKey(k, nil))
+	}
+	for _, v := range home.revocations {
+		m.and(r.changeRevocation(v, nil))
+	}
 	m.and(r.changeTenant(home.row, nil))
 	// The maps lose the tenant first, so that dropping its parts does not shift
 	// a hundred thousand of them one by one.

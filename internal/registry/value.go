@@ -41,6 +41,18 @@ type keyValue struct {
 	Key
 }
 
+// tokenKeyValue adds the secret, which [TokenKey] keeps out of its JSON.
+type tokenKeyValue struct {
+	V      int    `json:"v"`
+	Secret []byte `json:"secret"`
+	TokenKey
+}
+
+type revocationValue struct {
+	V int `json:"v"`
+	Revocation
+}
+
 func encode(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -125,6 +137,46 @@ func (r *Registry) loadSource(t hark.TenantID, id uint64, value []byte) error {
 	r.putSource(nil, d)
 	r.top.ID = max(r.top.ID, id)
 	return nil
+}
+
+func (r *Registry) loadTokenKey(t hark.TenantID, id uint64, value []byte) error {
+	var v tokenKeyValue
+	if err := decode(value, &v, &v.V); err != nil {
+		return fmt.Errorf("token key %v: %w", hark.TokenKeyID(id), err)
+	}
+	if r.tenants[t] == nil || len(v.Secret) != tokenSecretBytes {
+		return fmt.Errorf("token key %v is damaged", hark.TokenKeyID(id))
+	}
+	k := v.TokenKey
+	k.ID, k.Tenant, k.Secret = hark.TokenKeyID(id), t, v.Secret
+	r.putTokenKey(&k)
+	r.top.ID = max(r.top.ID, id)
+	return nil
+}
+
+func (r *Registry) loadRevocation(t hark.TenantID, id uint64, value []byte) error {
+	var v revocationValue
+	if err := decode(value, &v, &v.V); err != nil {
+		return fmt.Errorf("revocation %v: %w", hark.RevocationID(id), err)
+	}
+	if r.tenants[t] == nil || (v.Token == "") == (v.User == "") {
+		return fmt.Errorf("revocation %v is damaged", hark.RevocationID(id))
+	}
+	c := v.Revocation
+	c.ID, c.Tenant = hark.RevocationID(id), t
+	r.putRevocation(&c)
+	r.top.ID = max(r.top.ID, id)
+	return nil
+}
+
+func tokenKeyRecord(k *TokenKey) store.Record {
+	return &store.RegistryPut{Noun: store.NounTokenKey, Tenant: k.Tenant, ID: uint64(k.ID),
+		Value: encode(tokenKeyValue{V: valueVersion, Secret: k.Secret, TokenKey: *k})}
+}
+
+func revocationRecord(v *Revocation) store.Record {
+	return &store.RegistryPut{Noun: store.NounRevocation, Tenant: v.Tenant, ID: uint64(v.ID),
+		Value: encode(revocationValue{V: valueVersion, Revocation: *v})}
 }
 
 func tenantRecord(t *Tenant) store.Record {

@@ -14,6 +14,8 @@ const (
 	NounDestination Noun = 2
 	NounKey         Noun = 3
 	NounSource      Noun = 4
+	NounRevocation  Noun = 5
+	NounTokenKey    Noun = 6
 )
 
 // RegistryPut creates or replaces a registry row.

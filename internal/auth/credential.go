@@ -1,0 +1,151 @@
+package auth
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Way is where a credential may be besides the header Authorization, which always
+// counts, and before all others. A cookie comes before the query.
+type Way uint8
+
+// The ways. Cookies and queries are for what browsers cannot send a header with:
+// EventSource, WebSocket.
+const (
+	// Cookie is the cookie "hark_token".
+	Cookie Way = iota + 1
+	// Query is the parameter "token". It is taken out of the request's URL before
+	// anything else sees that: see [StripQuery].
+	Query
+	// MercureNames adds the cookie "mercureAuthorization" and the parameter
+	// "authorization", as Mercure 0.x has them.
+	MercureNames
+	// Anyone lets a request without a credential in, as an anonymous [Principal] that may
+	// nothing or what anyone may: it can still show a credential later.
+	Anyone
+)
+
+// The names of cookies and of query parameters that hold a token. CookieName is our own cookie.
+const (
+	CookieName        = "hark_token"
+	mercureCookieName = "mercureAuthorization"
+	queryName         = "token"
+	mercureQueryName  = "authorization"
+)
+
+type origin uint8
+
+const (
+	fromNowhere origin = iota
+	fromHeader
+	fromCookie
+	fromQuery
+)
+
+type credential struct {
+	token string
+	from  origin
+}
+
+// credential finds what r shows. What is there and cannot count is an error: nobody falls
+// back to less.
+func (a *Authenticator) credential(r *http.Request, ways []Way) (credential, error) {
+	switch headers := r.Header["Authorization"]; {
+	case len(headers) > 1:
+		return credential{}, unauthenticated("bad-authorization", "there are several Authorization headers: send one")
+	case len(headers) == 1:
+		scheme, token, _ := strings.Cut(headers[0], " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return credential{}, unauthenticated("bad-authorization", "send the key as \"Authorization: Bearer hk_…\"")
+		}
+		return credential{strings.TrimSpace(token), fromHeader}, nil
+	}
+	if len(ways) == 0 {
+		return credential{}, nil
+	}
+	mercure := slices.Contains(ways, MercureNames)
+	if slices.Contains(ways, Cookie) && r.Header["Cookie"] != nil {
+		for _, name := range names(mercure, CookieName, mercureCookieName) {
+			if c, err := r.Cookie(name); err == nil && c.Value != "" {
+				return credential{c.Value, fromCookie}, a.checkCookieOrigin(r)
+			}
+		}
+	}
+	if slices.Contains(ways, Query) && r.URL.RawQuery != "" {
+		query := r.URL.Query()
+		for _, name := range names(mercure, queryName, mercureQueryName) {
+			switch tokens := query[name]; {
+			case len(tokens) > 1:
+				return credential{}, unauthenticated("bad-authorization", "there are several parameters "+name+": send one")
+			case len(tokens) == 1:
+				return credential{tokens[0], fromQuery}, nil
+			}
+		}
+	}
+	return credential{}, nil
+}
+
+func names(mercure bool, own, theirs string) []string {
+	if mercure {
+		return []string{theirs, own}
+	}
+	return []string{own}
+}
+
+// checkCookieOrigin tells whether a cookie may count: browsers add it to whatever any
+// page asks for. Pages of our own origin may, and those of the origins that were named;
+// for requests that change something, only our own, and only if the request says so.
+func (a *Authenticator) checkCookieOrigin(r *http.Request) error {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	sites, origins := r.Header["Sec-Fetch-Site"], r.Header["Origin"]
+	switch {
+	case len(sites) > 1 || len(origins) > 1:
+	case len(sites) == 1 && sites[0] == "same-origin":
+		return nil
+	case len(origins) == 1:
+		if ownOrigin(origins[0], r) || reads && slices.Contains(a.origins, strings.ToLower(origins[0])) {
+			return nil
+		}
+	case len(sites) == 1: // "none" is the address bar
+		if reads && sites[0] == "none" {
+			return nil
+		}
+	case reads: // no browser, or an old one: other pages cannot read the answer
+		return nil
+	}
+	return forbidden("foreign-origin", "a cookie counts for pages of this origin only, and for those that --cors-origin names: send the token in the header Authorization")
+}
+
+// ownOrigin reports whether an Origin header is ours, as the sender sees us: behind a
+// proxy that ends TLS, only it knows that it is https.
+func ownOrigin(header string, r *http.Request) bool {
+	u, err := url.Parse(header)
+	if err != nil || u.Scheme != "https" && (u.Scheme != "http" || r.TLS != nil) || u.User != nil || u.Host == "" {
+		return false
+	}
+	return strings.EqualFold(withPort(u.Host, u.Scheme), withPort(r.Host, u.Scheme))
+}
+
+// StripQuery returns r with what may be a credential taken out of its URL, so that no
+// handler, log or error can show it.
+func StripQuery(r *http.Request, ways ...Way) *http.Request {
+	if r.URL.RawQuery == "" || !slices.Contains(ways, Query) {
+		return r
+	}
+	secret := names(slices.Contains(ways, MercureNames), queryName, mercureQueryName)
+	kept := make([]string, 0, 8)
+	for part := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		if plain, err := url.QueryUnescape(name); err != nil || slices.Contains(secret, plain) {
+			continue
+		}
+		kept = append(kept, part)
+	}
+	c := *r
+	u := *r.URL
+	u.RawQuery = strings.Join(kept, "&")
+	c.URL, c.RequestURI = &u, u.RequestURI()
+	return &c
+}
