@@ -50,6 +50,10 @@ bench-webhooks: ## publish and deliver against bare programs
 bench-ingest: ## signed webhooks in, against a bare server that only verifies
 	$(GO) run ./bench/ingest
 
+.PHONY: bench-live
+bench-live: ## live streams: size, fan-out, resume, reconnects, each against its bound
+	$(GO) run ./bench/live
+
 .PHONY: bench-isolation
 bench-isolation: ## what bad destinations and tenants do to good ones
 	$(GO) run ./bench/isolation

@@ -23,6 +23,7 @@ func Roles() {
 	}
 	roles := map[string]func(*control) error{
 		"sink": sinkRole, "publisher": publisherRole, "bare": bareRole, "loop": loopRole, "bare-hook": bareHookRole,
+		"subscribers": subscriberRole, "bare-live": bareLiveRole,
 	}
 	c := &control{in: json.NewDecoder(bufio.NewReader(os.Stdin)), out: json.NewEncoder(os.Stdout)}
 	if err := roles[os.Args[2]](c); err != nil {

@@ -3,6 +3,9 @@
 // any server between them, the bare programs that bound what a server can do,
 // and the sums: histograms, processor time, memory, tables.
 //
+// Subscribers, the live clients, are read with epoll, a few threads for thousands of
+// connections, and judge every event they receive: in order, nothing twice, nothing lost.
+//
 // Each part runs in a process of its own: the benchmark executes itself with
 // [Roles] and talks to its children in lines of JSON. The same sink and the
 // same publisher serve Hark and its bounds.

@@ -92,3 +92,12 @@ func (h *Hist) UnmarshalJSON(text []byte) error {
 	}
 	return nil
 }
+
+// Merge adds all that o counted.
+func (h *Hist) Merge(o *Hist) {
+	for i := range o.counts {
+		if n := o.counts[i].Load(); n > 0 {
+			h.counts[i].Add(n)
+		}
+	}
+}

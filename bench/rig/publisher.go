@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -22,14 +23,17 @@ type Load struct {
 	Tenant string `json:"tenant,omitempty"`
 	// Bare sends only the data, to /{topic number}: the bare program parses nothing.
 	Bare bool `json:"bare,omitempty"`
-	// Topics are {Prefix}.0 … {Prefix}.{Topics-1}, in turn.
-	Prefix string `json:"prefix"`
-	Topics int    `json:"topics"`
+	// Topics are {Prefix}.0 … {Prefix}.{Topics-1}, in turn; shuffled, in an order that jumps.
+	Prefix  string `json:"prefix"`
+	Topics  int    `json:"topics"`
+	Shuffle bool   `json:"shuffle,omitempty"`
 	// Size is the data's, in bytes.
 	Size int `json:"size"`
 	// Batch is events per request; 1 sends an object, more an array.
 	Batch int `json:"batch"`
 	Conns int `json:"conns"`
+	// Count ends the load after so many events; 0 for none.
+	Count int64 `json:"count,omitempty"`
 	// Rate is in requests per second over all connections; 0 for as fast as answers come.
 	Rate float64 `json:"rate,omitempty"`
 	// Window holds back while more than so many events are acknowledged and not
@@ -42,6 +46,16 @@ type Load struct {
 	// Hook sends signed webhooks to an inbound URL instead of events; only Addr, Size,
 	// Conns and Rate count besides.
 	Hook *Hook `json:"hook,omitempty"`
+	// TLS speaks it, and believes any certificate.
+	TLS bool `json:"tls,omitempty"`
+}
+
+// dial connects to where the load goes.
+func (l *Load) dial() (net.Conn, error) {
+	if l.TLS {
+		return tls.Dial("tcp", l.Addr, &tls.Config{InsecureSkipVerify: true})
+	}
+	return net.Dial("tcp", l.Addr)
 }
 
 // LoadReport is what a publisher did.
@@ -207,14 +221,18 @@ func (p *publisher) run() {
 		}
 		if conn == nil {
 			var err error
-			if conn, err = net.Dial("tcp", p.load.Addr); err != nil {
+			if conn, err = p.load.dial(); err != nil {
 				p.refuse(err.Error())
 				time.Sleep(10 * time.Millisecond)
 				continue
 			}
 			w = newWire(conn)
 		}
-		if err := p.one(conn, w, req, at); err != nil {
+		first := p.number.Add(int64(p.load.Batch)) - int64(p.load.Batch)
+		if p.load.Count > 0 && first >= p.load.Count {
+			break
+		}
+		if err := p.one(conn, w, req, at, first); err != nil {
 			p.refuse(err.Error())
 			conn.Close()
 			conn = nil
@@ -225,8 +243,7 @@ func (p *publisher) run() {
 	}
 }
 
-func (p *publisher) one(conn net.Conn, w *wire, req maker, at time.Time) error {
-	first := p.number.Add(int64(p.load.Batch)) - int64(p.load.Batch)
+func (p *publisher) one(conn net.Conn, w *wire, req maker, at time.Time, first int64) error {
 	if _, err := conn.Write(req.at(at, first)); err != nil {
 		return err
 	}
@@ -266,6 +283,7 @@ type maker interface {
 type request struct {
 	text    []byte
 	topics  int
+	shuffle bool
 	events  []eventSpots
 	padding []byte
 }
@@ -364,7 +382,7 @@ func newRequest(l Load) *request {
 }
 
 func findSpots(text []byte, l Load) *request {
-	r := &request{text: text, topics: l.Topics, padding: padding()}
+	r := &request{text: text, topics: l.Topics, shuffle: l.Shuffle, padding: padding()}
 	topicMark := []byte(`"topic":"` + l.Prefix + `.`)
 	if l.Bare {
 		topicMark = []byte("POST /")
@@ -383,7 +401,11 @@ func findSpots(text []byte, l Load) *request {
 func (r *request) at(at time.Time, first int64) []byte {
 	for i := range r.events {
 		n := first + int64(i)
-		putDigits(r.events[i].topic, n%int64(r.topics))
+		topic := n
+		if r.shuffle {
+			topic = int64(uint64(n+1) * 0x9e3779b97f4a7c15 >> 33)
+		}
+		putDigits(r.events[i].topic, topic%int64(r.topics))
 		r.events[i].data.fill(at, n, r.padding)
 	}
 	return r.text
