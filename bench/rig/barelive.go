@@ -94,7 +94,7 @@ func bareLiveRole(c *control) error {
 		spots := spotsOf(data, f.setup.Size)
 		for n := range f.setup.Events {
 			spots.fill(time.Now(), int64(n), random)
-			f.replay = append(f.replay, f.frame(hark.Offset(n+1), 0, data)...)
+			f.replay = append(f.replay, chunk(f.frame(hark.Offset(n+1), 0, data))...)
 		}
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -145,6 +145,9 @@ func (f *fan) publish(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.seq++
 	frame := f.frame(f.seq, topic, data)
+	if f.setup.Mode != LivePlain { // net/http does it there
+		frame = chunk(frame)
+	}
 	if f.log != nil {
 		synced = f.log.add(frame, topic)
 	} else {
@@ -180,7 +183,18 @@ func (f *fan) hand(frame []byte, topic int) {
 	}
 }
 
-const bareHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+const bareHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+
+// chunk is the chunk that a body has of b.
+func chunk(b []byte) []byte {
+	out := strconv.AppendInt(make([]byte, 0, len(b)+10), int64(len(b)), 16)
+	return append(append(append(out, "\r\n"...), b...), "\r\n"...)
+}
+
+// opening is a hijacked stream's head and first block.
+func (f *fan) opening(at hark.Offset) []byte {
+	return append([]byte(bareHead), chunk([]byte("retry: 2350\nid: "+f.id(at).String()+"\n\n"))...)
+}
 
 func (f *fan) subscribe(w http.ResponseWriter, r *http.Request) {
 	if f.setup.Mode == LivePlain {
@@ -192,7 +206,7 @@ func (f *fan) subscribe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if f.setup.Mode == LiveReplay {
-		io.WriteString(conn, bareHead+"retry: 2350\nid: "+f.id(0).String()+"\n\n")
+		conn.Write(f.opening(0))
 		conn.Write(f.replay)
 		var one [1]byte
 		conn.Read(one[:]) // until the other side closes
@@ -204,7 +218,7 @@ func (f *fan) subscribe(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := newBareConn(conn)
-	c.write([]byte(bareHead + "retry: 2350\nid: " + f.id(f.seq).String() + "\n\n"))
+	c.write(f.opening(f.seq))
 	writer := f.writers[f.conns%2]
 	if f.setup.Mode == LiveSynced {
 		writer = f.writers[topic%2]

@@ -11,10 +11,8 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"math/big"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -241,86 +239,4 @@ func TestTokensAreSigned(t *testing.T) {
 func cutLast(s, sep string) (before, after string, found bool) {
 	i := strings.LastIndex(s, sep)
 	return s[:i], s[i+len(sep):], i >= 0
-}
-
-// TestSubscribersOnABareProgram runs the processes as a benchmark does.
-func TestSubscribersOnABareProgram(t *testing.T) {
-	for _, mode := range []LiveMode{LiveEach, LiveCoalesce, LivePlain, LiveSynced} {
-		t.Run(string(mode), func(t *testing.T) {
-			const count, events = 20, 50
-			bare, err := StartBareLive(BareLive{Mode: mode, Prefix: "live", Dir: t.TempDir()})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer bare.Close()
-			topics, each := 1, events
-			if mode == LiveSynced {
-				topics, each = count, events/count
-			}
-			subs, err := StartSubscribers(Subscribers{Counters: t.TempDir() + "/counters", Addr: bare.Addr, Count: count, Threads: 2,
-				Target: "/v1/stream?topic={topic}", Prefix: "live", Topics: topics, Source: 9, Dense: topics == 1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer subs.Close()
-			if err := subs.Connect(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := subs.Until(10*time.Second, func(r SubscriberReport) bool { return r.Live == count }); err != nil {
-				t.Fatal(err)
-			}
-			one, err := NewOneByOne(Load{Addr: bare.Addr, Bare: true, Prefix: "live", Topics: topics, Size: 200})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer one.Close()
-			for range events {
-				if _, _, err := one.Publish(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want := uint64(count * events / topics)
-			r, err := subs.Until(10*time.Second, func(r SubscriberReport) bool { return r.Events >= want })
-			if err != nil || r.Events != want || r.Least < uint64(each) || r.Latency.Count() != want {
-				t.Errorf("%v: %d events, least %d, most %d, %d latencies", err, r.Events, r.Least, r.Most, r.Latency.Count())
-			}
-		})
-	}
-}
-
-// TestSubscribersTellLoss: a bound that ends the stream is noticed, and so is one that answers wrongly.
-func TestSubscribersTellLoss(t *testing.T) {
-	answers := map[string]string{
-		"refused": "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
-		"cut":     bareHead + prime(1) + "id: evt_0",
-	}
-	for name, answer := range answers {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
-				}
-				newWire(conn).next()
-				io.WriteString(conn, answer)
-				conn.Close()
-			}
-		}()
-		subs, err := StartSubscribers(Subscribers{Counters: t.TempDir() + "/counters", Addr: l.Addr().String(), Count: 3, Target: "/", Prefix: "live", Source: 9})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer subs.Close()
-		if err := subs.Connect(); err != nil {
-			t.Fatal(err)
-		}
-		if r, err := subs.Until(5*time.Second, func(r SubscriberReport) bool { return r.Lost == 3 }); err == nil {
-			t.Errorf("%s: not noticed: %+v", name, r)
-		}
-	}
 }
