@@ -13,13 +13,17 @@ build: ## build bin/hark
 	$(GO) build -trimpath -o bin/hark ./cmd/hark
 
 .PHONY: test
-test: check setup test-providers ## everything that must pass: checks, unit tests under -race, end-to-end tests
+test: check setup test-providers test-js ## everything that must pass: checks, unit tests under -race, end-to-end tests
 	$(GO) test -race -timeout 8m $(ROOMS)
 	$(GO) test -timeout 8m ./e2e/... ./bench/...
 
 .PHONY: test-providers
 test-providers: setup ## the verification schemes against the providers' own libraries
 	cd e2e/providers/go && $(GO) vet ./... && $(GO) test -timeout 3m ./...
+
+.PHONY: test-js
+test-js: setup ## the JavaScript client: hark.js is what its source makes, types, unit tests
+	cd clients/js && npm run --silent check && npm test --silent
 
 .PHONY: check
 check: ## formatting and vet

@@ -20,6 +20,7 @@ var rooms = map[string]string{
 	".":                    "",
 	"webhook":              "",
 	"client":               ". webhook",
+	"clients/js":           "",
 	"internal/store":       ".",
 	"internal/eventlog":    ". internal/store",
 	"internal/registry":    ". internal/store",

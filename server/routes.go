@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	js "github.com/harkhq/hark/clients/js"
 	"github.com/harkhq/hark/internal/api"
 	"github.com/harkhq/hark/internal/auth"
 	"github.com/harkhq/hark/internal/registry"
@@ -170,6 +171,8 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/bins/{id}/{request}", public, "", nil, pages.BinPage(), nil},
 		{"GET", "/bins/{id}/{request}/body", public, "", nil, pages.Body(), nil},
 		{"GET", "/assets/{digest}/{name}", public, "", nil, http.HandlerFunc(pages.Asset), nil},
+
+		{"GET", "/hark.js", public, "", nil, js.Handler(), nil},
 
 		{"GET", "/healthz", public, "", nil, http.HandlerFunc(s.healthz), nil},
 		{"GET", "/readyz", public, "", nil, http.HandlerFunc(s.readyz), nil},

@@ -1,6 +1,6 @@
 // The built hark.js in Node against a server, over real sockets.
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import { HarkError, subscribe } from "../hark.js";
 import { Fake, id, problem, until } from "./fake.mjs";
 import { seeded } from "./source.mjs";
@@ -35,6 +35,7 @@ async function fake(t) {
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => id(from + i));
 
+describe("client", { concurrency: true }, () => {
 test("WebSocket is tried, too", () => {
   assert.ok(globalThis.WebSocket, "run node with --experimental-websocket");
 });
@@ -290,4 +291,5 @@ test("random faults on every transport: nothing lost, nothing doubled, in order"
   f.fault = () => {};
   await Promise.all(readers.map((r, i) => r.count(want[i % 2].length)));
   readers.forEach((r, i) => assert.deepEqual(r.ids, want[i % 2], r.sub.transport));
+});
 });
