@@ -192,7 +192,15 @@ type Gap struct {
 	From Cursor    `json:"from"`
 	To   Cursor    `json:"to"`
 	At   time.Time `json:"at,omitzero"`
+	// Reason is [GapRetention] or [GapRestore]; empty where it is plain.
+	Reason string `json:"reason,omitempty"`
 }
+
+// Why events are missing: retention took them, or a restore went back behind the position.
+const (
+	GapRetention = "retention"
+	GapRestore   = "restore"
+)
 
 // ReplayStatus is a second cursor over a past range.
 type ReplayStatus struct {

@@ -218,6 +218,11 @@ func without[T comparable](vs []T, v T) []T {
 	return vs
 }
 
+// Empty reports whether no value has a pattern.
+func (x *TopicIndex[T]) Empty() bool {
+	return len(x.root.next) == 0 && len(x.root.here) == 0 && len(x.root.rest) == 0
+}
+
 // Match calls found for each value that has a pattern matching topic, once for
 // each such pattern, in no order.
 func (x *TopicIndex[T]) Match(topic string, found func(T)) {

@@ -58,6 +58,8 @@ type Config struct {
 	MaxInFlight int           `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
 	KeyRate     float64       `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
 	SourceRate  float64       `help:"Requests per second that one source takes unless it says otherwise; 0 for the default of 1000, negative for no limit." env:"HARK_SOURCE_RATE" yaml:"source_rate"`
+	MaxStreams  int           `help:"Live streams that may be open; 0 for four in five of the files that the process may open." env:"HARK_MAX_STREAMS" yaml:"max_streams"`
+	DrainWindow time.Duration `help:"At a stop, live clients are told to come back at times spread over this (30s)." env:"HARK_DRAIN_WINDOW" yaml:"drain_window"`
 	StopTimeout time.Duration `help:"How long a stop waits for deliveries under way (15s)." env:"HARK_STOP_TIMEOUT" yaml:"stop_timeout"`
 
 	DebugAddr string `help:"Loopback address for profiles (pprof); off when empty." placeholder:"HOST:PORT" env:"HARK_DEBUG_ADDR" yaml:"debug_addr" hidden:""`
@@ -95,6 +97,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.MaxInFlight, 8000)
 	def(&c.KeyRate, 5000)
 	def(&c.SourceRate, 1000)
+	def(&c.DrainWindow, 30*time.Second)
 	def(&c.StopTimeout, 15*time.Second)
 	def(&c.LogLevel, "info")
 	def(&c.JWTTenant, hark.DefaultTenantName)
@@ -135,6 +138,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxInFlight < 1 {
 		fault("max-in-flight", "must be at least 1")
+	}
+	if c.MaxStreams < 0 {
+		fault("max-streams", "must be at least 1, or 0 for what the process may open")
+	}
+	if c.DrainWindow < 0 || c.DrainWindow > time.Hour {
+		fault("drain-window", "must be between 0 and 1h")
 	}
 	if err := new(logLevel).UnmarshalText([]byte(c.LogLevel)); err != nil {
 		fault("log-level", "%q is not debug, info, warn or error", c.LogLevel)

@@ -1,11 +1,13 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -25,7 +27,10 @@ const (
 )
 
 // caller is a principal as handlers see it.
-type caller struct{ auth.Principal }
+type caller struct {
+	auth.Principal
+	auth *auth.Authenticator
+}
 
 func (c *caller) TenantID() hark.TenantID { return c.Tenant }
 
@@ -83,7 +88,7 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 				return
 			}
 			r = auth.StripQuery(r, ways...)
-			ctx = api.WithCaller(r, &caller{p}, id)
+			ctx = api.WithCaller(r, &caller{p, s.auth}, id)
 		}
 		h.ServeHTTP(rec, r.WithContext(ctx))
 	})
@@ -150,6 +155,15 @@ func (rec *recorder) Write(b []byte) (int, error) {
 
 // Unwrap lets http.ResponseController through.
 func (rec *recorder) Unwrap() http.ResponseWriter { return rec.ResponseWriter }
+
+// Hijack implements http.Hijacker: what follows is a stream's own.
+func (rec *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buf, err := http.NewResponseController(rec.ResponseWriter).Hijack()
+	if err == nil && rec.status == 0 {
+		rec.status = http.StatusOK
+	}
+	return conn, buf, err
+}
 
 // NoteError keeps what the log should say about an answer.
 func (rec *recorder) NoteError(err error) { rec.err = err }

@@ -34,6 +34,9 @@ type metrics struct {
 	attemptTime prometheus.Histogram
 	resultTime  prometheus.Histogram
 	diskLow     prometheus.Gauge
+
+	streamsOpened *prometheus.CounterVec
+	streamsClosed *prometheus.CounterVec
 }
 
 var latency = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
@@ -68,6 +71,8 @@ func newMetrics() *metrics {
 	m.removed = counters("hark_log_removed_events_total", "Events taken by retention.", "reason")
 	m.attempts = counters("hark_deliver_attempts_total", "Attempts that ended.", "outcome")
 	m.batches = counters("hark_batches_ended_total", "Batches that ended.", "state")
+	m.streamsOpened = counters("hark_live_opened_total", "Live streams that began.", "transport")
+	m.streamsClosed = counters("hark_live_closed_total", "Live streams that ended, by why.", "transport", "reason")
 	m.attemptTime = histogram("hark_deliver_attempt_seconds", "Time of one attempt.", latency)
 	m.resultTime = histogram("hark_deliver_commit_seconds", "Time of one commit of results, with its sync.", latency)
 	m.diskLow = prometheus.NewGauge(prometheus.GaugeOpts{Name: "hark_disk_low", Help: "1 while publishing is refused for want of disk space."})
@@ -136,6 +141,7 @@ func (s *Server) watchRooms() {
 	gauge("hark_deliver_in_flight", "Attempts under way.", func() float64 { return float64(s.deliver.Load().InFlight) })
 	gauge("hark_deliver_exceptions", "Deliveries in flight or waiting for a retry, in memory.", func() float64 { return float64(s.deliver.Load().Exceptions) })
 	gauge("hark_deliver_uncommitted_records", "Records that wait for the next commit.", func() float64 { return float64(s.deliver.Load().Uncommited) })
+	gauge("hark_live_streams", "Live streams that are open.", func() float64 { return float64(s.live.Streams()) })
 	gauge("hark_batches_open", "Batches that are waited for.", func() float64 { return float64(s.batches.Open()) })
 	gauge("hark_egress_open_connections", "Sockets open to destinations.", func() float64 { return float64(s.egress.Stats().Open) })
 	gauge("hark_disk_free_bytes", "Free bytes of the data folder's file system.", func() float64 { free, _ := s.eventlog.Disk(); return float64(free) })

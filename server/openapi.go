@@ -133,7 +133,7 @@ func eventSchema() *huma.Schema {
 }
 
 func gapSchema() *huma.Schema {
-	return object(nil, map[string]*huma.Schema{"from": text(), "to": text()})
+	return object(nil, map[string]*huma.Schema{"from": text(), "to": text(), "reason": text()})
 }
 
 const exampleID = "evt_00000d6b1t0g00000000001c"
@@ -165,20 +165,6 @@ func docPublishTopic(op *huma.Operation) {
 	op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"*/*": {Schema: text(), Example: "any bytes"}}}
 	op.Responses = map[string]*huma.Response{"201": {Description: "Appended and synced.", Content: jsonBody(map[string]any{"id": exampleID}, published())}}
 	addProblems(op, 400, 401, 403, 413, 422, 429, 503)
-}
-
-func docListEvents(op *huma.Operation) {
-	op.Description += " Without after or from, reading starts at now. The cursor of an answer is the after of the next request; gap tells that retention took events in between."
-	op.Parameters = []*huma.Param{query("topic", "A topic pattern; may be repeated.", list(text())), query("after", "A cursor or event id.", text()),
-		query("from", "earliest, now, an event id or a time.", text()), query("limit", "At most this many (100; up to 1000).", number()),
-		header("If-None-Match", "The ETag of an earlier answer.")}
-	page := object([]string{"events", "cursor", "gap", "more"}, map[string]*huma.Schema{
-		"events": list(eventSchema()), "cursor": text(), "gap": gapSchema(), "more": {Type: huma.TypeBoolean}})
-	op.Responses = map[string]*huma.Response{
-		"200": {Description: "A page.", Content: jsonBody(map[string]any{"events": []any{}, "cursor": exampleID, "gap": nil, "more": false}, page)},
-		"304": {Description: "Nothing new."},
-	}
-	addProblems(op, 400, 401, 403, 422, 429)
 }
 
 func docGetEvent(op *huma.Operation) {

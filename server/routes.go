@@ -73,7 +73,8 @@ func (s *Server) routes(a *api.API) []route {
 	return []route{
 		{"POST", "/v1/events", send, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
 		{"POST", "/v1/topics/{topic}", send, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
-		{"GET", "/v1/events", listen, "Read events after a cursor", nil, api.Raw(a.ListEvents), docListEvents},
+		{"GET", "/v1/events", listen, "Read events after a cursor", nil, api.Raw(s.live.ServePoll), docListEvents},
+		{"GET", "/v1/stream", listen, "Stream events as they come", nil, api.Raw(s.live.ServeStream), docStream},
 		{"GET", "/v1/events/{id}", sub, "Get one event", nil, api.Raw(a.GetEvent), docGetEvent},
 
 		{"POST", "/v1/destinations", man, "Create a destination", api.Typed(a.CreateDestination), nil, nil},

@@ -26,10 +26,10 @@ import (
 	"github.com/harkhq/hark/internal/egress"
 	"github.com/harkhq/hark/internal/eventlog"
 	"github.com/harkhq/hark/internal/ingest"
+	"github.com/harkhq/hark/internal/live"
 	"github.com/harkhq/hark/internal/rawhead"
 	"github.com/harkhq/hark/internal/registry"
 	"github.com/harkhq/hark/internal/store"
-	"golang.org/x/net/netutil"
 )
 
 // Version is set by the build, else it comes from the build's own information.
@@ -59,6 +59,7 @@ type Server struct {
 	spec     huma.API
 	door     *ingest.Door
 	cors     cors
+	live     *live.Hub
 
 	listener net.Listener
 	http     *http.Server
@@ -82,7 +83,7 @@ func New(cfg Config) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openDelivery, s.openBatches, s.listen} {
+	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openDelivery, s.openBatches, s.openLive, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -186,7 +187,7 @@ func (s *Server) listen() error {
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s: %w; choose another address with --addr", s.cfg.Addr, err)
 	}
-	s.listener = netutil.LimitListener(listener, maxConnections)
+	s.listener = newLimitListener(listener, maxConnections)
 	s.openDoor()
 	if s.cfg.Dev {
 		_, port, err := net.SplitHostPort(s.listener.Addr().String())
@@ -286,6 +287,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopReaper := start("bins", s.reap)
 	stopDeliver := start("delivery", s.deliver.Run)
 	stopBatches := start("batches", s.batches.Run)
+	stopLive := start("live", s.live.Run)
 	stopDebug := start("debug", s.serveDebug)
 	stopHTTP := start("http", s.serveHTTP)
 	s.ready.Store(true)
@@ -299,7 +301,8 @@ func (s *Server) Run(ctx context.Context) error {
 		s.log.Error("stopping because a part failed", "error", err)
 	}
 	s.ready.Store(false)
-	for _, stop := range []func(){stopHTTP, stopDebug, stopBatches, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
+	s.live.Drain(s.cfg.DrainWindow)
+	for _, stop := range []func(){stopHTTP, stopLive, stopDebug, stopBatches, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
 		stop()
 	}
 	s.log.Info("stopped")

@@ -130,6 +130,9 @@ func (a *API) base(ctx context.Context) string {
 	return a.Base(ctx.Value(callerKey).(*callInfo).request)
 }
 
+// CallerOf returns who makes a request; nil on public routes.
+func CallerOf(ctx context.Context) Caller { return callerOf(ctx) }
+
 func callerOf(ctx context.Context) Caller { return ctx.Value(callerKey).(*callInfo).caller }
 
 // RequestID returns the request's id, "" outside of one.

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,103 +8,10 @@ import (
 	"time"
 
 	"github.com/harkhq/hark"
-	"github.com/harkhq/hark/internal/eventlog"
 )
-
-// ListEvents answers GET /v1/events: the next page after a cursor.
-func (a *API) ListEvents(w http.ResponseWriter, r *http.Request) error {
-	caller, q := callerOf(r.Context()), r.URL.Query()
-	if err := knownQuery(q, "topic", "after", "from", "limit"); err != nil {
-		return err
-	}
-	patterns, err := patternsOf(q["topic"])
-	if err != nil {
-		return err
-	}
-	if patterns == nil {
-		patterns = caller.Reach()
-	}
-	if err := caller.MaySubscribe(patterns); err != nil {
-		return err
-	}
-	query := eventlog.Query{Patterns: patterns}
-	if query.Limit, err = intOf(q, "limit", 100, 1, hark.MaxPageSize); err != nil {
-		return err
-	}
-	after, lost, err := a.startOf(caller.TenantID(), q)
-	if err != nil {
-		return err
-	}
-	query.After = after
-	page, err := a.Log.Read(caller.TenantID(), query)
-	if err != nil {
-		return err
-	}
-	if lost != nil && page.Gap == nil {
-		page.Gap = lost
-	}
-	etag := `"` + a.Log.Cursor(page.Next).String() + `"`
-	h := w.Header()
-	h.Set("ETag", etag)
-	h.Set("Cache-Control", "private, no-cache")
-	if len(page.Events) == 0 && page.Gap == nil && slices.Contains(r.Header.Values("If-None-Match"), etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	h.Set("Content-Type", "application/json")
-	_, err = w.Write(a.appendPage(nil, page))
-	return ignoreWrite(err)
-}
 
 // ignoreWrite: a client that went away is no fault of ours and gets no answer.
 func ignoreWrite(error) error { return nil }
-
-func (a *API) appendPage(b []byte, page eventlog.Page) []byte {
-	b = append(b, `{"events":[`...)
-	for i, e := range page.Events {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = hark.AppendEventJSON(b, e)
-	}
-	b = append(b, `],"cursor":"`...)
-	b = append(b, a.Log.Cursor(page.Next).String()...)
-	b = append(b, `","gap":`...)
-	b = appendGap(b, page.Gap)
-	b = append(b, `,"more":`...)
-	b = strconv.AppendBool(b, page.More)
-	return append(b, '}', '\n')
-}
-
-func appendGap(b []byte, gap *hark.Gap) []byte {
-	if gap == nil {
-		return append(b, "null"...)
-	}
-	b = append(b, `{"from":"`...)
-	b = append(b, gap.From.String()...)
-	b = append(b, `","to":"`...)
-	b = append(b, gap.To.String()...)
-	return append(b, `"}`...)
-}
-
-// startOf reads where to begin: after=cursor, from=earliest, from=time; without either, now.
-func (a *API) startOf(t hark.TenantID, q url.Values) (after hark.Offset, gap *hark.Gap, err error) {
-	cursor, from := q.Get("after"), q.Get("from")
-	switch {
-	case cursor != "" && from != "":
-		return 0, nil, hark.Invalidf("from", "give either after or from, not both")
-	case cursor != "":
-		c, err := hark.ParseCursor(cursor)
-		if err != nil {
-			return 0, nil, err
-		}
-		return a.Log.Position(c)
-	case from != "":
-		after, err = a.fromOf(t, "from", from)
-		return after, nil, err
-	}
-	return a.Log.End(), nil, nil
-}
 
 // fromOf reads "earliest", "now", a time or an event id; an id means from that event on.
 func (a *API) fromOf(t hark.TenantID, field, from string) (after hark.Offset, err error) {
@@ -164,22 +70,6 @@ func (a *API) eventOf(caller Caller, text string) (*hark.Event, error) {
 		return nil, hark.NoSuch("event", text)
 	}
 	return e, nil
-}
-
-func patternsOf(texts []string) ([]hark.Pattern, error) {
-	if len(texts) == 0 {
-		return nil, nil
-	}
-	patterns := make([]hark.Pattern, len(texts))
-	for i, text := range texts {
-		patterns[i] = hark.Pattern(text)
-	}
-	if err, ok := errors.AsType[*hark.Error](hark.CheckPatterns(patterns)); ok {
-		named := *err
-		named.Field = "topic" // as the query calls it
-		return nil, &named
-	}
-	return patterns, nil
 }
 
 // knownQuery refuses query parameters that nobody reads: a misspelt filter must

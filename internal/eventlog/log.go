@@ -225,7 +225,7 @@ func (l *Log) Position(c hark.Cursor) (after hark.Offset, gap *hark.Gap, err err
 			Msg: fmt.Sprintf("the cursor %s is not one of this log; leave it out to start at now, or use from=earliest", c)}
 	}
 	if is == lost {
-		gap = &hark.Gap{From: c, To: l.Cursor(o)}
+		gap = &hark.Gap{From: c, To: l.Cursor(o), Reason: hark.GapRestore}
 	}
 	return o, gap, nil
 }

@@ -60,7 +60,7 @@ func (l *Log) Read(t hark.TenantID, q Query) (Page, error) {
 func (l *Log) readFrom(t hark.TenantID, q Query, lost hark.Offset) (Page, error) {
 	p := Page{Next: q.After}
 	if q.After < lost {
-		p.Gap = &hark.Gap{From: l.Cursor(q.After), To: l.Cursor(lost)}
+		p.Gap = &hark.Gap{From: l.Cursor(q.After), To: l.Cursor(lost), Reason: hark.GapRetention}
 		p.Next = lost
 	}
 	end := l.End()

@@ -149,6 +149,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// NetConn returns the connection under it, as tls.Conn does.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite lets the server end its side first, where the connection can.
 func (c *conn) CloseWrite() error {
 	if inner, ok := c.Conn.(interface{ CloseWrite() error }); ok {

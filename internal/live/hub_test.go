@@ -1,0 +1,398 @@
+package live_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/eventlog"
+	"github.com/harkhq/hark/internal/live"
+	"github.com/harkhq/hark/internal/store"
+)
+
+// caller may read everything of a tenant until it is revoked.
+type caller struct {
+	tenant  hark.TenantID
+	until   time.Time
+	revoked *atomic.Bool
+}
+
+func (c *caller) TenantID() hark.TenantID           { return c.tenant }
+func (c *caller) Reach() []hark.Pattern             { return []hark.Pattern{">"} }
+func (c *caller) MaySubscribe([]hark.Pattern) error { return nil }
+func (c *caller) Until() time.Time                  { return c.until }
+func (c *caller) Recheck() error {
+	if c.revoked != nil && c.revoked.Load() {
+		return errors.New("revoked")
+	}
+	return nil
+}
+
+// world is a log, a hub over it, and a server.
+type world struct {
+	testing.TB
+	log *eventlog.Log
+	hub *live.Hub
+	url string
+	tls *httptest.Server
+}
+
+type callerKey struct{}
+
+func newWorld(t testing.TB, cfg live.Config) *world {
+	t.Helper()
+	st, err := store.Open(store.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{TB: t}
+	w.log, err = eventlog.Open(eventlog.Config{Store: st, DiskFloor: -1, TailEvents: 256, RetainEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Log = w.log
+	cfg.CallerOf = func(ctx context.Context) live.Caller { return ctx.Value(callerKey{}).(*caller) }
+	if w.hub, err = live.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		c := &caller{tenant: 1}
+		if until := r.Header.Get("Until"); until != "" {
+			c.until, _ = time.Parse(time.RFC3339Nano, until)
+		}
+		h := w.hub.ServeStream
+		if strings.HasSuffix(r.URL.Path, "/events") {
+			h = w.hub.ServePoll
+		}
+		if err := h(rw, r.WithContext(context.WithValue(r.Context(), callerKey{}, c))); err != nil {
+			http.Error(rw, err.Error(), 400)
+		}
+	})
+	plain := httptest.NewServer(handler)
+	w.tls = httptest.NewUnstartedServer(handler)
+	w.tls.EnableHTTP2 = true
+	w.tls.StartTLS()
+	w.url = plain.URL
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { w.log.Run(ctx) })
+	wg.Go(func() { w.hub.Run(ctx) })
+	t.Cleanup(func() {
+		w.hub.Drain(0)
+		plain.CloseClientConnections()
+		w.tls.CloseClientConnections()
+		plain.Close()
+		w.tls.Close()
+		cancel()
+		wg.Wait()
+		st.Close()
+	})
+	return w
+}
+
+// publish appends events with a running number as their data.
+func (w *world) publish(topic string, from, n int) {
+	w.Helper()
+	for n > 0 {
+		events := make([]hark.Event, min(n, 500))
+		for i := range events {
+			events[i] = hark.Event{Tenant: 1, Topic: topic, ContentType: "application/json", Data: fmt.Appendf(nil, `{"n":%d}`, from)}
+			from++
+			n--
+		}
+		if _, err := w.log.Append(context.Background(), 1, events, eventlog.Idempotency{}); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+// frame is one block of SSE.
+type frame struct {
+	id, event, data string
+	retry           string
+	n               int // the number in an event's data
+}
+
+// sse is a client of one stream.
+type sse struct {
+	*world
+	body io.ReadCloser
+	r    *bufio.Reader
+	last string
+}
+
+func (w *world) open(client *http.Client, url, last string) *sse {
+	w.Helper()
+	req, _ := http.NewRequest("GET", url, nil)
+	if last != "" {
+		req.Header.Set("Last-Event-ID", last)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if res.StatusCode != 200 {
+		b, _ := io.ReadAll(res.Body)
+		w.Fatalf("%d: %s", res.StatusCode, b)
+	}
+	c := &sse{world: w, body: res.Body, r: bufio.NewReader(res.Body), last: last}
+	w.Cleanup(func() { res.Body.Close() })
+	return c
+}
+
+func (w *world) stream(query string) *sse {
+	w.Helper()
+	return w.open(http.DefaultClient, w.url+"/stream?"+query, "")
+}
+
+// next returns the next block that is not a comment.
+func (c *sse) next() (f frame, err error) {
+	said := false
+	for {
+		line, err := c.r.ReadString('\n')
+		if err != nil {
+			return f, err
+		}
+		line = strings.TrimSuffix(line, "\n")
+		switch name, value, _ := strings.Cut(line, ": "); {
+		case line == "" && said:
+			if f.id != "" {
+				c.last = f.id
+			}
+			if f.event == "" && f.data != "" {
+				var e struct {
+					ID   string
+					Data struct{ N int }
+				}
+				if err := json.Unmarshal([]byte(f.data), &e); err != nil || e.ID != f.id {
+					c.Fatalf("%v: %+v", err, f)
+				}
+				f.n = e.Data.N
+			}
+			return f, nil
+		case line == "" || line[0] == ':':
+			continue
+		case name == "id":
+			f.id = value
+		case name == "event":
+			f.event = value
+		case name == "data":
+			f.data = value
+		case name == "retry":
+			f.retry = value
+		}
+		said = true
+	}
+}
+
+// event returns the next event.
+func (c *sse) event() frame {
+	c.Helper()
+	for {
+		f, err := c.next()
+		if err != nil {
+			c.Fatal(err)
+		}
+		if f.data != "" {
+			return f
+		}
+	}
+}
+
+func (c *sse) want(from, n int) {
+	c.Helper()
+	for i := from; i < from+n; i++ {
+		if f := c.event(); f.n != i || f.event != "" {
+			c.Fatalf("want %d: %+v", i, f)
+		}
+	}
+}
+
+// TestResume: whatever was missed comes first, then what is new, each once and in order.
+func TestResume(t *testing.T) {
+	for _, kind := range []string{"parked", "served"} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld(t, live.Config{})
+			client, url := http.DefaultClient, w.url
+			if kind == "served" {
+				client, url = w.tls.Client(), w.tls.URL
+			}
+			c := w.open(client, url+"/stream?topic=a.>", "")
+			prelude, _ := c.next()
+			if prelude.retry == "" || prelude.id == "" || prelude.data != "" {
+				t.Fatalf("%+v", prelude)
+			}
+			w.publish("a.x", 0, 10)
+			w.publish("b", 0, 3)
+			w.publish("a.y", 10, 10)
+			c.want(0, 20)
+			c.body.Close()
+			w.publish("a.x", 20, 3000) // beyond the tail in memory
+			again := w.open(client, url+"/stream?topic=a.>&from=earliest", c.last)
+			again.want(20, 3000)
+			w.publish("a.x", 3020, 5)
+			again.want(3020, 5)
+		})
+	}
+}
+
+// TestManyAtOnce: many clients of the same and of different topics come, lose their
+// connections at random and come back, while events are published. Each gets all, once, in order.
+func TestManyAtOnce(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	w := newWorld(t, live.Config{PageBytes: 1 << 16})
+	const events, clients = 3000, 60
+	var wg sync.WaitGroup
+	for i := range clients {
+		rnd := rand.New(rand.NewPCG(seed, uint64(i)))
+		topic := []string{">", "a.>", "a.x", "a.*&topic=a.x"}[i%4]
+		client, url := http.DefaultClient, w.url
+		if i%5 == 0 {
+			client, url = w.tls.Client(), w.tls.URL
+		}
+		wg.Go(func() {
+			last, next := "", 0
+			for next < events {
+				c := w.open(client, url+"/stream?from=earliest&topic="+topic, last)
+				for stay := rnd.IntN(800); stay > 0 && next < events; stay-- {
+					f := c.event()
+					if f.n != next {
+						t.Errorf("client %d wants %d and gets %+v", i, next, f)
+						return
+					}
+					next++
+				}
+				last = c.last
+				c.body.Close()
+			}
+		})
+	}
+	rnd := rand.New(rand.NewPCG(seed, 1e6))
+	for n := 0; n < events; {
+		k := min(1+rnd.IntN(50), events-n)
+		w.publish("a.x", n, k)
+		n += k
+	}
+	wg.Wait()
+	deadline := time.Now().Add(10 * time.Second)
+	for w.hub.Streams() > 0 && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if n := w.hub.Streams(); n != 0 {
+		t.Errorf("%d streams are left", n)
+	}
+}
+
+// TestStalledReader: a client that reads nothing holds nobody up, and has lost nothing
+// when it reads again.
+func TestStalledReader(t *testing.T) {
+	w := newWorld(t, live.Config{})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.(*net.TCPConn).SetReadBuffer(4096)
+	fmt.Fprintf(conn, "GET /stream?topic=a HTTP/1.0\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &sse{world: w, r: bufio.NewReader(res.Body)}
+	if f, err := slow.next(); err != nil || f.retry == "" {
+		t.Fatal(f, err)
+	}
+	quick := w.stream("topic=a")
+	const rounds, each = 40, 500
+	for i := range rounds { // some megabytes
+		w.publish("a", i*each, each)
+		quick.want(i*each, each)
+	}
+	slow.want(0, rounds*each)
+	w.publish("a", rounds*each, 1)
+	slow.want(rounds*each, 1)
+}
+
+func TestEnds(t *testing.T) {
+	w := newWorld(t, live.Config{MaxStreams: 3})
+	req, _ := http.NewRequest("GET", w.url+"/stream", nil)
+	req.Header.Set("Until", time.Now().Add(2*time.Second).Format(time.RFC3339Nano))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expiring := &sse{world: w, r: bufio.NewReader(res.Body)}
+	parked, served := w.stream(""), w.open(w.tls.Client(), w.tls.URL+"/stream", "")
+	ends := func(c *sse, why string) {
+		t.Helper()
+		f := c.event()
+		if f.event != "end" || !strings.Contains(f.data, `"reason":"`+why+`"`) || f.retry == "" {
+			t.Errorf("%s: %+v", why, f)
+		}
+		if _, err := c.next(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: then %v", why, err)
+		}
+	}
+	ends(w.stream(""), "overloaded")
+	ends(expiring, "expired")
+	w.hub.Drain(time.Minute)
+	ends(parked, "stopping")
+	ends(served, "stopping")
+	ends(w.stream(""), "stopping")
+}
+
+// TestLongPoll: a poll that waits is answered by the event, one that waits in vain moves on.
+func TestLongPoll(t *testing.T) {
+	w := newWorld(t, live.Config{})
+	type page struct {
+		Events []struct{ Data struct{ N int } }
+		Cursor string
+		More   bool
+	}
+	get := func(query string) (p page) {
+		t.Helper()
+		res, err := http.Get(w.url + "/events?" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if err := json.NewDecoder(res.Body).Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	begin := get("topic=a")
+	answers := make(chan page, 20)
+	for range 20 {
+		go func() { answers <- get("topic=a&wait=30&after=" + begin.Cursor) }()
+	}
+	w.publish("b", 0, 5)
+	empty := get("topic=a&wait=0.05&after=" + begin.Cursor)
+	if len(empty.Events) != 0 || empty.Cursor <= begin.Cursor {
+		t.Errorf("%+v", empty)
+	}
+	w.publish("a", 7, 1)
+	for range 20 {
+		if p := <-answers; len(p.Events) != 1 || p.Events[0].Data.N != 7 {
+			t.Fatalf("%+v", p)
+		}
+	}
+	if p := get("topic=a&last=1"); len(p.Events) != 1 || p.Events[0].Data.N != 7 {
+		t.Errorf("%+v", p)
+	}
+}
+

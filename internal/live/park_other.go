@@ -1,0 +1,25 @@
+//go:build !linux
+
+package live
+
+import (
+	"errors"
+	"net"
+	"time"
+)
+
+// canPark: elsewhere every stream is served by its handler.
+const canPark = false
+
+func unpark(net.Conn, time.Duration) (int32, error) { return 0, errors.ErrUnsupported }
+func closeSocket(int32)                             {}
+func finish(int32)                                  {}
+func writeSocket(int32, []byte) (int, error)        { return 0, errors.ErrUnsupported }
+
+type poller struct{ over chan struct{} }
+
+func (p *poller) open() error                    { p.over = make(chan struct{}); return nil }
+func (p *poller) close()                         {}
+func (p *poller) interrupt()                     { close(p.over) }
+func (p *poller) add(int32, int32, uint32) error { return errors.ErrUnsupported }
+func (s *shard) poll()                           { <-s.over }

@@ -1,0 +1,103 @@
+package live
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/harkhq/hark"
+)
+
+// SSE is Server-Sent Events (WHATWG HTML section 9.2). An event is a message without a
+// name, so that onmessage sees it; its id is its cursor.
+var SSE = &Format{
+	Variant:     &Variant{Name: "sse", Append: appendSSE},
+	ContentType: "text/event-stream; charset=utf-8",
+	Prelude: func(dst []byte, at hark.Cursor, reconnect time.Duration) []byte {
+		// No data, so nothing is dispatched; but the browser has a cursor from now on.
+		return appendID(appendRetry(dst, reconnect), at)
+	},
+	Gap: func(dst []byte, g *hark.Gap) []byte {
+		dst = append(append(append(dst, "event: gap\nid: "...), g.To.String()...), "\ndata: "...)
+		return append(appendGap(dst, g), "\n\n"...)
+	},
+	Cursor:    appendID,
+	KeepAlive: ":\n\n",
+	End: func(dst []byte, why string, reconnect time.Duration) []byte {
+		dst = append(appendRetry(dst, reconnect), "event: end\ndata: "...)
+		return append(appendEnd(dst, why, reconnect), "\n\n"...)
+	},
+}
+
+// SSEPing is [SSE] for clients that want to notice silence: its keep-alives are events.
+var SSEPing = &Format{
+	Variant: SSE.Variant, ContentType: SSE.ContentType, Prelude: SSE.Prelude, Gap: SSE.Gap,
+	Cursor: SSE.Cursor, KeepAlive: "event: ping\ndata: {}\n\n", End: SSE.End,
+}
+
+func appendSSE(dst []byte, e *hark.Event, line []byte) []byte {
+	dst = append(append(dst, "id: "...), e.ID.String()...)
+	dst = append(append(dst, "\ndata: "...), line...)
+	return append(dst, "\n\n"...)
+}
+
+func appendRetry(dst []byte, d time.Duration) []byte {
+	return append(strconv.AppendInt(append(dst, "retry: "...), d.Milliseconds(), 10), '\n')
+}
+
+func appendID(dst []byte, at hark.Cursor) []byte {
+	return append(append(append(dst, "id: "...), at.String()...), "\n\n"...)
+}
+
+// appendGap appends a gap as JSON.
+func appendGap(dst []byte, g *hark.Gap) []byte {
+	dst = append(append(append(dst, `{"from":"`...), g.From.String()...), `","to":"`...)
+	dst = append(append(append(dst, g.To.String()...), `","reason":"`...), g.Reason...)
+	return append(dst, `"}`...)
+}
+
+// appendEnd appends why a stream ends, and when to come back, as JSON.
+func appendEnd(dst []byte, why string, reconnect time.Duration) []byte {
+	dst = append(append(append(dst, `{"reason":"`...), why...), `","reconnect_ms":`...)
+	return append(strconv.AppendInt(dst, reconnect.Milliseconds(), 10), '}')
+}
+
+// ServeStream answers GET /v1/stream: SSE, or NDJSON for who asks for it.
+func (h *Hub) ServeStream(w http.ResponseWriter, r *http.Request) error {
+	c, q := h.cfg.CallerOf(r.Context()), r.URL.Query()
+	format, err := formatOf(r, q.Get("format"), q.Get("ping"))
+	if err != nil {
+		return err
+	}
+	a, err := h.askedBy(r, c, q, "format", "ping")
+	if err != nil {
+		return err
+	}
+	return h.Stream(w, r, &Stream{Query: Query{Tenant: c.TenantID(), Patterns: a.patterns}, Format: format,
+		After: a.after, Gap: a.gap, Caller: c})
+}
+
+// formatOf chooses the row of the table of streams.
+func formatOf(r *http.Request, format, ping string) (*Format, error) {
+	if format == "" {
+		format = "sse"
+		accept := strings.Join(r.Header["Accept"], ",")
+		if !strings.Contains(accept, "text/event-stream") && (strings.Contains(accept, "application/x-ndjson") || strings.Contains(accept, "application/jsonl")) {
+			format = "ndjson"
+		}
+	}
+	switch {
+	case format == "ndjson" && ping == "":
+		return NDJSON, nil
+	case format == "sse" && ping == "":
+		return SSE, nil
+	case format == "sse" && ping == "event":
+		return SSEPing, nil
+	case format == "sse":
+		return nil, hark.Invalidf("ping", `must be "event", or left out`)
+	case format == "ndjson":
+		return nil, hark.Invalidf("ping", "is for SSE: an NDJSON stream's keep-alives are empty lines")
+	}
+	return nil, hark.Invalidf("format", `must be "sse" or "ndjson"`)
+}
