@@ -306,7 +306,7 @@ func TestStalledReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.(*net.TCPConn).SetReadBuffer(4096)
+	conn.(*net.TCPConn).SetReadBuffer(256 << 10)
 	fmt.Fprintf(conn, "GET /stream?topic=a HTTP/1.0\r\n\r\n")
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
