@@ -8,7 +8,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/harkhq/hark/internal/api"
 	"github.com/harkhq/hark/internal/live"
-	"github.com/harkhq/hark/internal/registry"
 )
 
 // openLive makes the hub, and has it end the streams of keys that are revoked.
@@ -24,11 +23,7 @@ func (s *Server) openLive() (err error) {
 	if err != nil {
 		return err
 	}
-	s.registry.Watch(func(c registry.Change) {
-		if c.Key.Old != nil || c.Tenant.Old != nil {
-			s.live.Recheck()
-		}
-	})
+	s.auth.Watch(s.live.Recheck)
 	return nil
 }
 

@@ -395,4 +395,3 @@ func TestLongPoll(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
-
