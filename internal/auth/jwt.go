@@ -101,8 +101,9 @@ func decodePart(s string) ([]byte, bool) {
 type claims struct {
 	issuer, user, id string
 	audiences        []string
-	// In seconds since 1970; 0 for what is not there.
+	// In seconds since 1970; 0 for what is not there, but for expires, of which ends tells.
 	expires, notBefore, issued float64
+	ends                       bool
 
 	hark               bool // there is a claim "hark"
 	tenant             string
@@ -130,7 +131,7 @@ func parseClaims(raw []byte) (*claims, error) {
 	seen := uint(0)
 	ok := eachMember(raw, func(name, value []byte) bool {
 		bit, read := c.reader(string(name))
-		if read == nil || string(value) == "null" {
+		if read == nil || string(value) == "null" && string(name) != "exp" { // of exp, null is no way to say never
 			return true
 		}
 		if seen&bit != 0 {
@@ -165,6 +166,7 @@ func (c *claims) reader(name string) (bit uint, read func(value []byte) string) 
 	case "aud":
 		return 8, c.readAudience
 	case "exp":
+		c.ends = true
 		return 16, timeClaim(&c.expires)
 	case "nbf":
 		return 32, timeClaim(&c.notBefore)
@@ -172,7 +174,7 @@ func (c *claims) reader(name string) (bit uint, read func(value []byte) string) 
 		return 64, timeClaim(&c.issued)
 	case "hark":
 		return 128, c.readHark
-	case "mercure":
+	case "mercure", "https://mercure.rocks/":
 		return 256, c.readMercure
 	}
 	return 0, nil

@@ -95,19 +95,42 @@ func newKeySet(static []*Key, url string, fetch Fetch) *keySet {
 	return s
 }
 
-// find returns the keys that may have signed t. It may fetch for that.
-func (s *keySet) find(t *jwt) ([]*Key, error) {
+// verify returns the key that signed t. When none of those there are did, and a published
+// one might have, it fetches anew.
+func (s *keySet) verify(t *jwt) (*Key, error) {
 	keys, known := s.ring.Load().candidates(t)
-	if known || s.url == "" || t.kid == "" && len(keys) > 0 {
-		return keys, nil
+	if k := whoSigned(t, keys); k != nil {
+		return k, nil
+	}
+	if known || s.url == "" || t.alg == algHS256 { // nobody publishes secrets
+		return nil, refusal(keys)
 	}
 	err := s.refresh(refreshAfter)
 	again, _ := s.ring.Load().candidates(t)
-	if len(again) == 0 && err != nil {
+	if k := whoSigned(t, again); k != nil {
+		return k, nil
+	}
+	if err != nil {
 		return nil, &hark.Error{Kind: hark.Unavailable, Code: "token-keys-unavailable", RetryAfter: refreshAfter, Err: err,
 			Msg: "the keys that verify tokens cannot be fetched at present: try again in a few seconds"}
 	}
-	return again, nil
+	return nil, refusal(again)
+}
+
+func whoSigned(t *jwt, keys []*Key) *Key {
+	for _, k := range keys {
+		if k.verify(t.signed, t.signature) {
+			return k
+		}
+	}
+	return nil
+}
+
+func refusal(tried []*Key) error {
+	if len(tried) == 0 {
+		return unknownKey()
+	}
+	return badSignature()
 }
 
 // refresh fetches the published keys, unless that was done within pause; whoever comes

@@ -134,7 +134,7 @@ func (ts *tokens) verify(token string, now time.Time) (*Principal, error) {
 	if strings.HasPrefix(t.kid, hark.TokenKeyPrefix) {
 		err = ts.verifyOwn(&t, f)
 	} else {
-		err = ts.verifyIssued(&t, f)
+		f.key, err = ts.keys.verify(&t)
 	}
 	if err != nil {
 		return nil, err
@@ -167,23 +167,6 @@ func (ts *tokens) verifyOwn(t *jwt, f *facts) error {
 	}
 	f.own, f.tenant = id, own.Tenant
 	return nil
-}
-
-func (ts *tokens) verifyIssued(t *jwt, f *facts) error {
-	keys, err := ts.keys.find(t)
-	if err != nil {
-		return err
-	}
-	for _, k := range keys {
-		if k.verify(t.signed, t.signature) {
-			f.key = k
-			return nil
-		}
-	}
-	if len(keys) == 0 {
-		return unknownKey()
-	}
-	return badSignature()
 }
 
 func badSignature() error { return badToken("its signature is wrong") }
@@ -236,7 +219,7 @@ func (ts *tokens) checkTime(c *claims, f *facts, now time.Time) error {
 	if f.own != 0 {
 		most = MaxTokenTTL
 	}
-	if c.expires == 0 {
+	if !c.ends {
 		if f.own == 0 && ts.issuer.OptionalExp {
 			return nil
 		}
@@ -256,7 +239,7 @@ func (ts *tokens) checkTime(c *claims, f *facts, now time.Time) error {
 func principalOf(c *claims, f *facts) *Principal {
 	p := &Principal{Tenant: f.tenant, Name: c.user, User: c.user, Subscribe: c.subscribe, Publish: c.publish,
 		Mercure: c.mercure, narrow: true, token: f}
-	if c.expires != 0 {
+	if c.ends {
 		p.Expires = at(c.expires)
 	}
 	if len(c.subscribe) > 0 {
