@@ -355,6 +355,52 @@ func TestServerLeases(t *testing.T) {
 	}
 }
 
+func TestServerTokens(t *testing.T) {
+	s := servertest.Start(t, server.Config{Addr: "127.0.0.1:0"})
+	admin := must[*client.Client](t)(client.New(s.URL(), s.FirstKey(), client.Options{}))
+	ctx := t.Context()
+	as := func(token *client.Token) *client.Client {
+		return must[*client.Client](t)(client.New(s.URL(), token.Token.Reveal(), client.Options{}))
+	}
+	mint := func(user string) *client.Token {
+		return must[*client.Token](t)(admin.MintToken(ctx, client.TokenSpec{User: user, Publish: []hark.Pattern{"chat.*"}, TTL: hark.Duration(time.Minute)}))
+	}
+	one, two := mint("1"), mint("2")
+	must[client.Receipt](t)(as(one).PublishJSON(ctx, "chat.a", 1))
+	if _, err := as(one).PublishJSON(ctx, "users.new", 1); hark.KindOf(err) != hark.Forbidden {
+		t.Error(err)
+	}
+	if left := time.Until(one.Expires); left > time.Minute || left < 30*time.Second {
+		t.Error(left)
+	}
+	v := must[*client.Revocation](t)(admin.RevokeToken(ctx, one.ID))
+	if v.TokenID != one.ID || v.User != "" || v.Until.Before(time.Now()) {
+		t.Errorf("%+v", v)
+	}
+	v = must[*client.Revocation](t)(admin.RevokeUser(ctx, "2"))
+	if v.User != "2" || v.Before.IsZero() {
+		t.Errorf("%+v", v)
+	}
+	n := 0
+	for _, err := range admin.Revocations(ctx) {
+		if n++; err != nil {
+			t.Error(err)
+		}
+	}
+	if n != 2 {
+		t.Error(n)
+	}
+	three := mint("3")
+	if err := admin.RotateTokenSecret(ctx, 0); err != nil {
+		t.Error(err)
+	}
+	for _, token := range []*client.Token{one, two, three} {
+		if _, err := as(token).PublishJSON(ctx, "chat.a", 1); hark.KindOf(err) != hark.Unauthenticated {
+			t.Error(err)
+		}
+	}
+}
+
 func TestServerKeysAndBackup(t *testing.T) {
 	data := t.TempDir()
 	s := servertest.Start(t, server.Config{Addr: "127.0.0.1:0", Data: data})

@@ -35,6 +35,7 @@ type verbs struct {
 	Trigger triggerCmd `cmd:"" help:"Send a sample of a provider's webhook, signed, to a source or any URL." group:"in"`
 
 	Key    keyCmd    `cmd:"" aliases:"keys" help:"API keys: create, list, revoke." group:"who"`
+	Token  tokenCmd  `cmd:"" aliases:"tokens" help:"Tokens for users' browsers: create, revoke, revoked, rotate." group:"who"`
 	Tenant tenantCmd `cmd:"" aliases:"tenants" help:"Tenants and their limits: create, list, show, set, remove." group:"who"`
 
 	Receive receiveCmd `cmd:"" help:"Receive webhooks on this machine, verify and show them." group:"help"`

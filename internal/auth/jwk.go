@@ -218,7 +218,10 @@ func parseJWKs(text []byte, file bool) ([]*Key, error) {
 			return nil, errors.New("it has no list \"keys\"")
 		}
 		k, err := parseJWK(text, true)
-		return []*Key{k}, err
+		if err != nil {
+			return nil, err
+		}
+		return []*Key{k}, nil
 	}
 	if len(*set.Keys) > maxKeys {
 		return nil, errors.New("there are more than 64 keys")

@@ -334,7 +334,7 @@ func eachMember(raw []byte, fn func(name, value []byte) bool) bool {
 		return hark.EachJSONMember(raw, fn)
 	}
 	d := json.NewDecoder(strings.NewReader(string(raw)))
-	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+	if open, err := d.Token(); err != nil || open != json.Delim('{') || !json.Valid(raw) {
 		return false
 	}
 	for d.More() {
@@ -345,8 +345,7 @@ func eachMember(raw []byte, fn func(name, value []byte) bool) bool {
 			return false
 		}
 	}
-	_, err := d.Token()
-	return err == nil && !d.More()
+	return true
 }
 
 // at is a claim of time as a time, to the millisecond.

@@ -88,8 +88,7 @@ var newRSA = sync.OnceValue(func() *rsa.PrivateKey { k, _ := rsa.GenerateKey(ran
 func signers() map[string]*signer {
 	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	_, ed, _ := ed25519.GenerateKey(rand.Reader)
-	secret := make([]byte, 48)
-	rand.Read(secret)
+	secret := []byte(rand.Text() + rand.Text())
 	return map[string]*signer{
 		"HS256": {alg: "HS256", secret: secret}, "ES256": {alg: "ES256", private: ec},
 		"EdDSA": {alg: "EdDSA", private: ed}, "RS256": {alg: "RS256", private: newRSA()},
