@@ -68,12 +68,12 @@ func (f *feed) room(n int, batch uint64) *segment {
 	return &segment{buf: make([]byte, size), marks: make([]mark, frames), from: f.seen, base: f.total.Load()}
 }
 
-// cool gives a large segment up after its feed went quiet. It reports whether readers
-// should move on from it.
-func (f *feed) cool(batch uint64) bool {
+// cool gives a large segment up if its feed had nothing since a batch. It reports
+// whether readers should move on from it.
+func (f *feed) cool(since uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.tail.buf) <= keepSegment || f.batch == batch {
+	if len(f.tail.buf) <= keepSegment || f.batch > since {
 		return false
 	}
 	s := &segment{from: f.seen, base: f.total.Load()}

@@ -299,22 +299,17 @@ func (h *Hub) coolLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		batch := h.batch.Load()
-		if batch == last {
-			h.cool(batch)
-			continue
-		}
 		h.cool(last)
-		last = batch
+		last = h.batch.Load()
 	}
 }
 
 // cool gives up the large segments of feeds that had nothing since a batch.
-func (h *Hub) cool(batch uint64) {
+func (h *Hub) cool(since uint64) {
 	var cooled []*feed
 	h.mu.RLock()
 	for _, f := range h.feeds {
-		if f.cool(batch) {
+		if f.cool(since) {
 			cooled = append(cooled, f)
 		}
 	}

@@ -378,6 +378,7 @@ func (s *shard) next(st *stream) (b []byte, own bool) {
 
 // goodbye puts the last block into own. The stream ends when that is out.
 func (s *shard) goodbye(st *stream) {
+	s.tell(st)
 	st.own = st.format.end(st.own, st.chunked, st.ending, st.reconnect)
 	st.format = nil // said
 }
@@ -532,16 +533,22 @@ const cursorEvery = 4
 func (s *shard) keepAlive(st *stream) {
 	st.beats++
 	if st.beats%cursorEvery == 0 {
-		mark := hark.Offset(s.hub.mark.Load()) // before looking whether it has had all
-		if st.spot.caughtUp() && mark > st.told {
-			st.told = mark
-			st.own = st.format.cursor(st.own, st.chunked, s.hub.log.Cursor(mark))
-		}
+		s.tell(st)
 	}
 	if len(st.own) == 0 {
 		st.own = st.format.keepAlive(st.chunked)
 	}
 	s.flush(st)
+}
+
+// tell has a client know how far it is if it had all there is: so the cursor of a quiet
+// topic never becomes older than retention.
+func (s *shard) tell(st *stream) {
+	mark := hark.Offset(s.hub.mark.Load()) // before looking whether it has had all
+	if st.spot.caughtUp() && mark > st.told {
+		st.told = mark
+		st.own = st.format.cursor(st.own, st.chunked, s.hub.log.Cursor(mark))
+	}
 }
 
 // schedule puts a stream into the wheel for when it may have to be told something.

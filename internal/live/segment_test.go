@@ -1,0 +1,182 @@
+package live
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/harkhq/hark"
+)
+
+func frameOf(o hark.Offset) []byte {
+	return fmt.Appendf(nil, "<%d:%s>", o, bytes.Repeat([]byte{'x'}, int(o%37)))
+}
+
+// TestSpot: whatever a reader does, in whatever pieces it takes bytes, leaving the chain and
+// coming back by way of pages, in the midst of a frame too, it has each frame behind its
+// position once, whole and in order.
+func TestSpot(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for run := range 300 {
+		rnd := rand.New(rand.NewPCG(seed, uint64(run)))
+		f := newFeed(Query{}, feedKey{}, 0, 0)
+		var all []hark.Offset
+		next, batch := hark.Offset(0), uint64(0)
+		write := func(n int) {
+			batch += uint64(rnd.IntN(3))
+			for range n {
+				next += 1 + hark.Offset(rnd.IntN(3)) // those between do not match
+				all = append(all, next)
+				f.append(next, frameOf(next), batch)
+			}
+		}
+		write(rnd.IntN(20))
+		p := spot{pos: hark.Offset(rnd.IntN(int(next) + 5))} // perhaps ahead of the feed
+		begin := p.pos
+		var got []byte
+		take := func() {
+			for range 1 + rnd.IntN(5) {
+				b := p.ready()
+				if b == nil {
+					if p.seg != nil {
+						return
+					}
+					if !f.join(&p) {
+						p.enter(pageOf(all, p.pos, 1+rnd.IntN(4)))
+					}
+					continue
+				}
+				n := 1 + rnd.IntN(len(b))
+				if rnd.IntN(3) == 0 {
+					n = p.fit(rnd.IntN(100))
+					if n > len(b) {
+						t.Fatalf("fit %d of %d", n, len(b))
+					}
+				}
+				got = append(got, b[:n]...)
+				p.took(n)
+				if p.whole() != (got[len(got)-1] == '>') {
+					t.Fatalf("run %d: whole is %v behind %q", run, p.whole(), got)
+				}
+			}
+		}
+		for range 60 {
+			switch rnd.IntN(6) {
+			case 0:
+				write(rnd.IntN(9))
+			case 1:
+				p.leave()
+			case 2:
+				f.cool(batch + uint64(rnd.IntN(2)))
+			default:
+				take()
+			}
+		}
+		for b := p.ready(); b != nil || p.seg == nil; b = p.ready() {
+			take()
+		}
+		var want []byte
+		for _, o := range all {
+			if o > begin {
+				want = append(want, frameOf(o)...)
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("run %d from %d:\ngot  %q\nwant %q", run, begin, got, want)
+		}
+		if len(all) > 0 && p.position() < all[len(all)-1] {
+			t.Fatalf("position %d", p.position())
+		}
+	}
+}
+
+// pageOf is what the log would give behind a position.
+func pageOf(all []hark.Offset, after hark.Offset, n int) *segment {
+	s := &segment{from: after, to: after + 1}
+	for _, o := range all {
+		if o > after && len(s.marks) < n {
+			s.buf = append(s.buf, frameOf(o)...)
+			s.marks = append(s.marks, mark{int32(len(s.buf)), o})
+			s.to = o
+		}
+	}
+	s.count.Store(int32(len(s.marks)))
+	return s
+}
+
+// TestFeedGivesMemoryBack: a feed that had much to say holds little once it is quiet.
+func TestFeedGivesMemoryBack(t *testing.T) {
+	f := newFeed(Query{}, feedKey{}, 0, 0)
+	for o := range hark.Offset(10000) {
+		f.append(o+1, frameOf(o+1), uint64(o/1000))
+	}
+	if len(f.tail.buf) <= keepSegment {
+		t.Fatalf("its segments stay at %d bytes", len(f.tail.buf))
+	}
+	if f.cool(8) {
+		t.Error("it is not quiet yet")
+	}
+	if !f.cool(9) || len(f.tail.buf) != 0 {
+		t.Error("it holds on")
+	}
+	f.append(2000, frameOf(2000), 50)
+	if len(f.tail.buf) != len(frameOf(2000)) {
+		t.Errorf("%d bytes for one quiet frame", len(f.tail.buf))
+	}
+}
+
+// TestChunks: frames in chunks are what a reader of HTTP/1.1 expects.
+func TestChunks(t *testing.T) {
+	v := &Variant{Name: "t", Append: func(dst []byte, e *hark.Event, line []byte) []byte { return append(dst, line...) }}
+	q := Query{Variant: v, chunked: true}
+	for _, n := range []int{1, 15, 16, 255, 70000} {
+		line := bytes.Repeat([]byte{'y'}, n)
+		want := fmt.Sprintf("before%07x\r\n%s\r\n", n, line)
+		if got := q.appendFrame([]byte("before"), nil, line); string(got) != want {
+			t.Errorf("%.60q", got)
+		}
+	}
+	if got := appendChunk(nil, nil); got != nil {
+		t.Errorf("%q would end the body", got)
+	}
+}
+
+// TestWheel: every stream comes up in its second, and once.
+func TestWheel(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var w wheel
+	w.init(1000)
+	due := map[*stream]int64{}
+	now := int64(1000)
+	for range 2000 {
+		if rnd.IntN(2) == 0 {
+			st := &stream{tick: -1}
+			due[st] = now + 1 + rnd.Int64N(wheelSlots-1)
+			w.add(st, due[st])
+		}
+		for st := range due { // one at random goes, another moves
+			if rnd.IntN(8) == 0 {
+				w.remove(st)
+				delete(due, st)
+			} else if rnd.IntN(8) == 0 {
+				due[st] = now + 1 + rnd.Int64N(wheelSlots-1)
+				w.add(st, due[st])
+			}
+			break
+		}
+		now += rnd.Int64N(3)
+		w.advance(now, func(st *stream) {
+			if due[st] > now || due[st] == 0 {
+				t.Fatalf("at %d: due at %d", now, due[st])
+			}
+			delete(due, st)
+		})
+		for st, at := range due {
+			if at <= now {
+				t.Fatalf("at %d: %p was due at %d", now, st, at)
+			}
+		}
+	}
+}
