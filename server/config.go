@@ -57,6 +57,7 @@ type Config struct {
 
 	MaxInFlight int           `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
 	KeyRate     float64       `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
+	TokenRate   float64       `help:"Requests per second that one token may make; 0 for the default of 50, negative for no limit." env:"HARK_TOKEN_RATE" yaml:"token_rate"`
 	SourceRate  float64       `help:"Requests per second that one source takes unless it says otherwise; 0 for the default of 1000, negative for no limit." env:"HARK_SOURCE_RATE" yaml:"source_rate"`
 	MaxStreams  int           `help:"Live streams that may be open; 0 for four in five of the files that the process may open." env:"HARK_MAX_STREAMS" yaml:"max_streams"`
 	DrainWindow time.Duration `help:"At a stop, live clients are told to come back at times spread over this (30s)." env:"HARK_DRAIN_WINDOW" yaml:"drain_window"`
@@ -96,6 +97,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.CaptureBytes, 256<<20)
 	def(&c.MaxInFlight, 8000)
 	def(&c.KeyRate, 5000)
+	def(&c.TokenRate, 50)
 	def(&c.SourceRate, 1000)
 	def(&c.DrainWindow, 30*time.Second)
 	def(&c.StopTimeout, 15*time.Second)
