@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -12,8 +13,9 @@ import (
 	"github.com/harkhq/hark"
 )
 
-// EventQuery says which events to read and from where. Without After, Earliest or
-// From, reading starts at now: there is nothing to read yet, only a cursor to get.
+// EventQuery says which events to read and from where: at most one of After, Earliest,
+// From, FromEvent and Last may be set. Without any, reading starts at now: there is
+// nothing to read yet, only a cursor to get.
 type EventQuery struct {
 	// Topics are patterns, one of which must match; none for every topic.
 	Topics []hark.Pattern
@@ -23,6 +25,13 @@ type EventQuery struct {
 	Earliest bool
 	// From starts with the first event received at this time or later.
 	From time.Time
+	// FromEvent starts with this event.
+	FromEvent hark.EventID
+	// Last starts with the newest events that match, so many of them, 1 to 1000.
+	Last int
+	// Wait is how long the server holds a request until there is something, up to 30
+	// seconds: a long poll. 0 is answered at once.
+	Wait time.Duration
 	// PageSize is how many events one request asks for; 0 leaves it to the server.
 	PageSize int
 	// Position, if it is not nil, is kept at the position reached: give it as After
@@ -38,13 +47,26 @@ func (q *EventQuery) values() (url.Values, error) {
 		}
 		v.Add("topic", string(p))
 	}
-	switch {
-	case !q.After.IsZero():
+	if !q.After.IsZero() {
 		v.Set("after", q.After.String())
-	case q.Earliest:
-		v.Set("from", "earliest")
-	case !q.From.IsZero():
-		v.Set("from", q.From.UTC().Format(time.RFC3339Nano))
+	}
+	if q.Earliest {
+		v.Add("from", "earliest")
+	}
+	if !q.From.IsZero() {
+		v.Add("from", q.From.UTC().Format(time.RFC3339Nano))
+	}
+	if !q.FromEvent.IsZero() {
+		v.Add("from", q.FromEvent.String())
+	}
+	if q.Last != 0 {
+		v.Set("last", strconv.Itoa(q.Last))
+	}
+	if len(v["after"])+len(v["from"])+len(v["last"]) > 1 {
+		return nil, hark.Invalidf("from", "give at most one of After, Earliest, From, FromEvent and Last")
+	}
+	if q.Wait > 0 {
+		v.Set("wait", strconv.FormatFloat(q.Wait.Seconds(), 'f', -1, 64))
 	}
 	if q.PageSize > 0 {
 		v.Set("limit", strconv.Itoa(q.PageSize))
@@ -65,9 +87,14 @@ type EventPage struct {
 
 // EventPage reads one page.
 func (c *Client) EventPage(ctx context.Context, q EventQuery) (EventPage, error) {
+	return c.eventPage(ctx, q, nil, true)
+}
+
+// eventPage reads one page, again and again if need be or just once.
+func (c *Client) eventPage(ctx context.Context, q EventQuery, header http.Header, again bool) (page EventPage, err error) {
 	query, err := q.values()
 	if err != nil {
-		return EventPage{}, err
+		return page, err
 	}
 	var answer struct {
 		Events []json.RawMessage `json:"events"`
@@ -75,10 +102,11 @@ func (c *Client) EventPage(ctx context.Context, q EventQuery) (EventPage, error)
 		Gap    *hark.Gap         `json:"gap"`
 		More   bool              `json:"more"`
 	}
-	if err := c.do(ctx, call{method: "GET", path: "/v1/events", query: query, safe: true}, &answer); err != nil {
-		return EventPage{}, err
+	k := call{method: "GET", path: "/v1/events", query: query, header: header, safe: true, wait: q.Wait, once: !again}
+	if err := c.do(ctx, k, &answer); err != nil {
+		return page, err
 	}
-	page := EventPage{Cursor: answer.Cursor, Gap: answer.Gap, More: answer.More, Events: make([]hark.Event, len(answer.Events))}
+	page = EventPage{Cursor: answer.Cursor, Gap: answer.Gap, More: answer.More, Events: make([]hark.Event, len(answer.Events))}
 	for i, text := range answer.Events {
 		e, err := hark.ParseEventJSON(text)
 		if err != nil {
@@ -126,7 +154,7 @@ func (c *Client) Events(ctx context.Context, q EventQuery) iter.Seq2[hark.Event,
 			if !page.More || page.Cursor.IsZero() || page.Cursor == q.After {
 				return
 			}
-			q.After = page.Cursor
+			q.After, q.Earliest, q.From, q.FromEvent, q.Last = page.Cursor, false, time.Time{}, hark.EventID{}, 0
 		}
 	}
 }

@@ -30,6 +30,8 @@ type call struct {
 	contentType string
 	// safe calls may be repeated though an earlier try may have had its effect.
 	safe bool
+	// once calls are not repeated here: the caller does it.
+	once bool
 	// wait is how long the server was asked to hold its answer.
 	wait time.Duration
 }
@@ -70,7 +72,7 @@ func (c *Client) send(ctx context.Context, k call) (*http.Response, context.Canc
 		if err == nil {
 			return resp, cancel, nil
 		}
-		if try >= c.options.Retries || ctx.Err() != nil || !k.repeatable(err) {
+		if k.once || try >= c.options.Retries || ctx.Err() != nil || !k.repeatable(err) {
 			return nil, nil, err
 		}
 		wait := pause(try, err)
@@ -120,12 +122,14 @@ func (c *Client) once(ctx context.Context, k call, body []byte) (*http.Response,
 
 func (c *Client) setHeader(h http.Header, k call) {
 	maps.Copy(h, k.header)
-	h.Set("Accept", "application/json")
+	if h.Get("Accept") == "" {
+		h.Set("Accept", "application/json")
+	}
 	h.Set("User-Agent", c.options.UserAgent)
 	if k.contentType != "" {
 		h.Set("Content-Type", k.contentType)
 	}
-	if c.key != "" {
+	if c.key != "" && h.Get("Authorization") == "" {
 		h.Set("Authorization", "Bearer "+c.key)
 	}
 	if c.options.Tenant != "" {
