@@ -1,5 +1,5 @@
 // Package client talks to a Hark server: publish events, read them back with a
-// cursor, manage destinations, deliveries, keys and tenants, and work through a pull
+// cursor, follow them as they come, manage destinations, deliveries, keys and tenants, and work through a pull
 // destination. It needs the standard library and the words of package hark.
 //
 //	c, err := client.New("http://127.0.0.1:8080", os.Getenv("HARK_KEY"), client.Options{})

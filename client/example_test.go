@@ -27,6 +27,12 @@ func pretend() *httptest.Server {
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"events":[%s],"cursor":%q,"gap":null,"more":false}`, hark.AppendEventJSON(nil, event), id)
 	})
+	mux.HandleFunc("GET /v1/stream", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		fmt.Fprintf(w, "{\"cursor\":%q}\n%s\n", id, hark.AppendEventJSON(nil, event))
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
 	mux.HandleFunc("PUT /v1/destinations/uid/{uid}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"id":"dst_000000000000g","uid":%q,"kind":"webhook","state":"active","topics":["orders.*"],"secret":"whsec_x"}`, r.PathValue("uid"))
 	})
@@ -74,6 +80,29 @@ func ExampleClient_Events() {
 	// Output:
 	// orders.paid {"total":42}
 	// go on after evt_00000000000g000000000001
+}
+
+// A program that follows events from the newest one on, until it has seen enough.
+func ExampleClient_Subscribe() {
+	srv := pretend()
+	defer srv.Close()
+	c, err := client.New(srv.URL, "", client.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background() // better one that ends with the program: signal.NotifyContext
+	for e, err := range c.Subscribe(ctx, []hark.Pattern{"orders.>"}, client.SubscribeOptions{Last: 1}) {
+		if gap, ok := errors.AsType[*client.GapError](err); ok {
+			fmt.Println("something may be missing:", gap)
+			continue
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s %s\n", e.Topic, e.Data)
+		break
+	}
+	// Output: orders.paid {"total":42}
 }
 
 // With a UID a program may say at each start what it needs.
