@@ -8,7 +8,7 @@ import (
 )
 
 // Way is where a credential may be besides the header Authorization, which always
-// counts, and before all others. A cookie comes before the query.
+// counts, and before all others. A cookie comes before the query, but for Mercure after it.
 type Way uint8
 
 // The ways. Cookies and queries are for what browsers cannot send a header with:
@@ -65,23 +65,41 @@ func (a *Authenticator) credential(r *http.Request, ways []Way) (credential, err
 	if len(ways) == 0 {
 		return credential{}, nil
 	}
-	mercure := slices.Contains(ways, MercureNames)
-	if slices.Contains(ways, Cookie) && r.Header["Cookie"] != nil {
-		for _, name := range names(mercure, CookieName, mercureCookieName) {
-			if c, err := r.Cookie(name); err == nil && c.Value != "" {
-				return credential{c.Value, fromCookie}, a.checkCookieOrigin(r)
-			}
+	places := []func(*http.Request, []Way) (credential, error){a.inCookie, inQuery}
+	if slices.Contains(ways, MercureNames) { // beside a parameter a cookie is ignored: draft-dunglas-mercure-07, "Authorization"
+		slices.Reverse(places)
+	}
+	for _, look := range places {
+		if c, err := look(r, ways); err != nil || c.from != fromNowhere {
+			return c, err
 		}
 	}
-	if slices.Contains(ways, Query) && r.URL.RawQuery != "" {
-		query := r.URL.Query()
-		for _, name := range names(mercure, queryName, mercureQueryName) {
-			switch tokens := query[name]; {
-			case len(tokens) > 1:
-				return credential{}, unauthenticated("bad-authorization", "there are several parameters "+name+": send one")
-			case len(tokens) == 1:
-				return credential{tokens[0], fromQuery}, nil
-			}
+	return credential{}, nil
+}
+
+func (a *Authenticator) inCookie(r *http.Request, ways []Way) (credential, error) {
+	if !slices.Contains(ways, Cookie) || r.Header["Cookie"] == nil {
+		return credential{}, nil
+	}
+	for _, name := range names(slices.Contains(ways, MercureNames), CookieName, mercureCookieName) {
+		if c, err := r.Cookie(name); err == nil && c.Value != "" {
+			return credential{c.Value, fromCookie}, a.checkCookieOrigin(r)
+		}
+	}
+	return credential{}, nil
+}
+
+func inQuery(r *http.Request, ways []Way) (credential, error) {
+	if !slices.Contains(ways, Query) || r.URL.RawQuery == "" {
+		return credential{}, nil
+	}
+	query := r.URL.Query()
+	for _, name := range names(slices.Contains(ways, MercureNames), queryName, mercureQueryName) {
+		switch tokens := query[name]; {
+		case len(tokens) > 1:
+			return credential{}, unauthenticated("bad-authorization", "there are several parameters "+name+": send one")
+		case len(tokens) == 1:
+			return credential{tokens[0], fromQuery}, nil
 		}
 	}
 	return credential{}, nil

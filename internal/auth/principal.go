@@ -122,6 +122,11 @@ func (p *Principal) everywhere(ps []hark.Pattern) bool {
 	return len(ps) == 0 && !p.narrow || p.Scopes&registry.ScopeAdmin != 0
 }
 
+// IsLocal reports whether p is hark dev's user, who shows no credential.
+func (p *Principal) IsLocal() bool {
+	return p.Scopes != 0 && p.Key == 0 && p.token == nil && !p.Anonymous
+}
+
 // Everywhere reports whether p reads every topic of its tenant.
 func (p *Principal) Everywhere() bool { return p.everywhere(p.Subscribe) }
 
