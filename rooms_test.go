@@ -38,7 +38,7 @@ var rooms = map[string]string{
 	"internal/deliver":     ". internal/store internal/eventlog internal/registry",
 	"internal/batch":       ". internal/store internal/eventlog",
 	"internal/destination": ". webhook internal/egress internal/setting internal/message",
-	"internal/live":        ". internal/eventlog",
+	"internal/live":        ". internal/eventlog internal/mercure",
 	"internal/web":         ".",
 	"internal/api":         ". internal/store internal/eventlog internal/registry internal/capture",
 	"server":               "*",

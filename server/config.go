@@ -55,10 +55,12 @@ type Config struct {
 	CaptureBytes  int64         `help:"How many bytes of captured requests a tenant keeps (256 MiB)." env:"HARK_CAPTURE_BYTES" yaml:"capture_bytes"`
 	DiskFloor     int64         `help:"Free bytes below which publishing is refused (the larger of 1 GiB and 5 percent; negative for none)." env:"HARK_DISK_FLOOR" yaml:"disk_floor"`
 
-	MaxInFlight int           `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
-	KeyRate     float64       `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
-	TokenRate   float64       `help:"Requests per second that one token may make; 0 for the default of 50, negative for no limit." env:"HARK_TOKEN_RATE" yaml:"token_rate"`
-	SourceRate  float64       `help:"Requests per second that one source takes unless it says otherwise; 0 for the default of 1000, negative for no limit." env:"HARK_SOURCE_RATE" yaml:"source_rate"`
+	MaxInFlight          int     `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
+	KeyRate              float64 `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
+	SourceRate           float64 `help:"Requests per second that one source takes unless it says otherwise; 0 for the default of 1000, negative for no limit." env:"HARK_SOURCE_RATE" yaml:"source_rate"`
+	MercureAnonymous     bool    `help:"Anyone may subscribe to public Mercure updates, without a token." env:"HARK_MERCURE_ANONYMOUS" yaml:"mercure_anonymous"`
+	MercureSubscriptions bool    `help:"Tell who is subscribed to what over Mercure, by updates and by an API." env:"HARK_MERCURE_SUBSCRIPTIONS" yaml:"mercure_subscriptions"`
+
 	MaxStreams  int           `help:"Live streams that may be open; 0 for four in five of the files that the process may open." env:"HARK_MAX_STREAMS" yaml:"max_streams"`
 	DrainWindow time.Duration `help:"At a stop, live clients are told to come back at times spread over this (30s)." env:"HARK_DRAIN_WINDOW" yaml:"drain_window"`
 	StopTimeout time.Duration `help:"How long a stop waits for deliveries under way (15s)." env:"HARK_STOP_TIMEOUT" yaml:"stop_timeout"`
@@ -97,7 +99,6 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.CaptureBytes, 256<<20)
 	def(&c.MaxInFlight, 8000)
 	def(&c.KeyRate, 5000)
-	def(&c.TokenRate, 50)
 	def(&c.SourceRate, 1000)
 	def(&c.DrainWindow, 30*time.Second)
 	def(&c.StopTimeout, 15*time.Second)

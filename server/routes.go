@@ -23,13 +23,10 @@ const (
 	// browsers marks live routes: their credential may also be in a cookie or the query, and
 	// anyone may come for what anyone may subscribe to.
 	browsers
-	// mercure marks browsers' routes that take Mercure's names for both, too.
-	mercure
+	// mercureNames marks browsers' routes that take Mercure's names for both, too.
+	mercureNames
 	// later marks routes that take whoever shows no credential: it can come in a frame.
 	later
-	// streaming marks browsers' routes on which a refusal that is not for good is a stream
-	// that ends: EventSource never comes back after 429 or 503.
-	streaming
 	// foreign marks routes that pages of the origins that were named may use (CORS).
 	foreign
 )
@@ -44,7 +41,7 @@ func (a access) ways() []auth.Way {
 		return nil
 	case a&later != 0:
 		return lateWays
-	case a&mercure != 0:
+	case a&mercureNames != 0:
 		return mercureWays
 	}
 	return browserWays
@@ -72,13 +69,13 @@ func (s *Server) routes(a *api.API) []route {
 	const pub, sub, man, adm = access(registry.ScopePublish), access(registry.ScopeSubscribe), access(registry.ScopeManage), access(registry.ScopeAdmin)
 	const see = man | seeBin
 	const listen, send = sub | browsers | foreign, pub | foreign
-	const stream = listen | streaming
+	const hub = browsers | mercureNames | foreign // claims say what is allowed, not scopes
 	pages := s.pages()
 	return []route{
 		{"POST", "/v1/events", send, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
 		{"POST", "/v1/topics/{topic}", send, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
 		{"GET", "/v1/events", listen, "Read events after a cursor", nil, api.Raw(s.live.ServePoll), docListEvents},
-		{"GET", "/v1/stream", stream, "Stream events as they come", nil, api.Raw(s.live.ServeStream), docStream},
+		{"GET", "/v1/stream", listen, "Stream events as they come", nil, api.Raw(s.live.ServeStream), docStream},
 		{"GET", "/v1/events/{id}", sub, "Get one event", nil, api.Raw(a.GetEvent), docGetEvent},
 
 		{"POST", "/v1/destinations", man, "Create a destination", api.Typed(a.CreateDestination), nil, nil},
@@ -167,6 +164,12 @@ func (s *Server) routes(a *api.API) []route {
 		{"DELETE", "/v1/tenants/{name}", adm, "Delete a tenant and all it has", api.Typed(a.DeleteTenant), nil, nil},
 
 		{"POST", "/v1/admin/backup", adm, "Stream a backup of the whole server", nil, api.Raw(a.StreamBackup), docBackup},
+
+		{"POST", "/.well-known/mercure", hub, "Publish an update by Mercure", nil, api.Raw(s.mercure.Publish), docMercurePublish},
+		{"GET", "/.well-known/mercure", hub, "Subscribe by Mercure", nil, api.Raw(s.mercure.Subscribe), docMercureSubscribe},
+		{"GET", "/.well-known/mercure/subscriptions", hub, "List Mercure subscriptions", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
+		{"GET", "/.well-known/mercure/subscriptions/{topic}", hub, "List Mercure subscriptions to a topic", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
+		{"GET", "/.well-known/mercure/subscriptions/{topic}/{subscriber}", hub, "Get a Mercure subscription", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
 
 		{"ANY", "/in/{token}", public, "Send to a source or bin", nil, s.door, docInbound},
 

@@ -60,6 +60,7 @@ type Server struct {
 	door     *ingest.Door
 	cors     cors
 	live     *live.Hub
+	mercure  *live.Mercure
 
 	listener net.Listener
 	http     *http.Server
@@ -83,7 +84,7 @@ func New(cfg Config) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openDelivery, s.openBatches, s.openLive, s.listen} {
+	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openDelivery, s.openBatches, s.openLive, s.openMercure, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -287,6 +288,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopReaper := start("bins", s.reap)
 	stopDeliver := start("delivery", s.deliver.Run)
 	stopBatches := start("batches", s.batches.Run)
+	stopMercure := start("mercure", s.mercure.Run)
 	stopLive := start("live", s.live.Run)
 	stopDebug := start("debug", s.serveDebug)
 	stopHTTP := start("http", s.serveHTTP)
@@ -302,7 +304,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.ready.Store(false)
 	s.live.Drain(s.cfg.DrainWindow)
-	for _, stop := range []func(){stopHTTP, stopLive, stopDebug, stopBatches, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
+	for _, stop := range []func(){stopHTTP, stopLive, stopMercure, stopDebug, stopBatches, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
 		stop()
 	}
 	s.log.Info("stopped")

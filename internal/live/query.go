@@ -52,7 +52,10 @@ func (q *Query) key() feedKey {
 	if len(q.Patterns) == 1 {
 		k.topics = string(q.Patterns[0])
 	} else {
-		sorted := patternTexts(q.Patterns)
+		sorted := make([]string, len(q.Patterns))
+		for i, p := range q.Patterns {
+			sorted[i] = string(p)
+		}
 		slices.Sort(sorted)
 		k.topics = strings.Join(slices.Compact(sorted), " ")
 	}

@@ -53,6 +53,7 @@ type stream struct {
 	members *members
 	format  *Format
 	caller  Caller
+	ended   func()
 	fd      int32
 	slot    int32
 	index   int32 // among members
@@ -157,6 +158,7 @@ func (s *shard) refuse(m message) {
 		closeSocket(m.stream.fd)
 		s.hub.release(m.stream.feed)
 		s.hub.streams.Add(-1)
+		ended(m.stream.ended)
 	}
 	if m.done != nil {
 		m.done()
@@ -447,6 +449,9 @@ func (s *shard) attach(st *stream) {
 		return
 	}
 	s.flush(st)
+	if st.state != closed && s.hub.drain.begun() { // it was under way when all were ended
+		s.end(st, endStopping, spread(s.hub.drain.left()))
+	}
 }
 
 // remove closes a stream.
@@ -472,6 +477,7 @@ func (s *shard) remove(st *stream, why string) {
 	s.hub.release(st.feed)
 	s.hub.streams.Add(-1)
 	s.hub.cfg.Hooks.Closed(st.feed.query.Variant.Name, why)
+	ended(st.ended)
 }
 
 // end has a stream end after what it is in the midst of.

@@ -61,6 +61,15 @@ type Stream struct {
 	After  hark.Offset
 	Gap    *hark.Gap
 	Caller Caller
+	// Ended is called once, when the stream is over, however it began; nil for nobody. It
+	// must be quick.
+	Ended func()
+}
+
+func ended(fn func()) {
+	if fn != nil {
+		fn()
+	}
 }
 
 // Why streams end, as [Format.End] is told.
@@ -102,6 +111,7 @@ func (h *Hub) Stream(w http.ResponseWriter, r *http.Request, s *Stream) error {
 	why, err := h.serve(w, r, s)
 	h.streams.Add(-1)
 	h.cfg.Hooks.Closed(s.Format.Name, why)
+	ended(s.Ended)
 	return err
 }
 
@@ -109,6 +119,7 @@ func (h *Hub) Stream(w http.ResponseWriter, r *http.Request, s *Stream) error {
 // come back (WHATWG HTML section 9.2.3).
 func (h *Hub) refuse(w http.ResponseWriter, s *Stream, why string, reconnect time.Duration) error {
 	h.cfg.Hooks.Closed(s.Format.Name, why)
+	defer ended(s.Ended)
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(s.Format.End(nil, why, reconnect))
 	return nil
@@ -139,10 +150,11 @@ func (h *Hub) park(w http.ResponseWriter, r *http.Request, s *Stream) (parked bo
 		conn.Close()
 		h.streams.Add(-1)
 		h.cfg.Hooks.Closed(s.Format.Name, "gone")
+		ended(s.Ended)
 		return true, nil
 	}
 	sh := h.shards[int(h.next.Add(1))%len(h.shards)]
-	st := &stream{shard: sh, fd: fd, format: s.Format, caller: s.Caller, chunked: chunked, told: s.After,
+	st := &stream{shard: sh, fd: fd, format: s.Format, caller: s.Caller, ended: s.Ended, chunked: chunked, told: s.After,
 		feed: h.acquire(s.Query), spot: spot{pos: s.After}, own: framed(own.Bytes(), chunked, h.opening(s))}
 	if s.Caller != nil && !s.Caller.Until().IsZero() {
 		st.until = s.Caller.Until().Unix()

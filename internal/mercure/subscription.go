@@ -3,6 +3,8 @@ package mercure
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"iter"
 	"strings"
 )
 
@@ -56,22 +58,32 @@ func AppendSubscription(dst []byte, s *Subscription, lastEventID string) []byte 
 	return append(append(dst, marshal(d)...), '\n')
 }
 
-// AppendCollection appends the document of a collection at path, which holds all.
-func AppendCollection(dst []byte, path string, all []Subscription, lastEventID string) []byte {
+// WriteCollection writes the document of the collection at path, which holds all.
+func WriteCollection(w io.Writer, path string, all iter.Seq[*Subscription], lastEventID string) error {
 	head := marshal(struct {
 		Context     string `json:"@context"`
 		ID          string `json:"id"`
 		Type        string `json:"type"`
 		LastEventID string `json:"lastEventID"`
 	}{jsonLD, path, "Subscriptions", lastEventID})
-	dst = append(append(dst, head[:len(head)-1]...), `,"subscriptions":[`...)
-	for i := range all {
-		if i > 0 {
-			dst = append(dst, ',')
+	buf := append(head[:len(head)-1], `,"subscriptions":[`...)
+	first := true
+	for s := range all {
+		if !first {
+			buf = append(buf, ',')
 		}
-		dst = append(dst, marshal(all[i].document(true))...)
+		first = false
+		buf = append(buf, marshal(s.document(true))...)
+		if len(buf) < 32<<10 {
+			continue
+		}
+		if _, err := w.Write(buf); err != nil {
+			return err
+		}
+		buf = buf[:0]
 	}
-	return append(dst, ']', '}', '\n')
+	_, err := w.Write(append(buf, "]}\n"...))
+	return err
 }
 
 func marshal(v any) []byte {

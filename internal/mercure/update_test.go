@@ -285,7 +285,14 @@ func TestSubscriptionDocuments(t *testing.T) {
 	if u.Topics[0] != id || !u.Private || u.Data != `{"@context":"https://mercure.rocks/","id":"`+id+`","type":"Subscription","subscriber":"urn:uuid:1","topic":"https://example.com/{id}","active":false,"payload":{"name":"<b>"}}` {
 		t.Errorf("%+v", u)
 	}
-	got := string(AppendCollection(nil, SubscriptionsPath, []Subscription{s, {Topic: "b", Subscriber: "x"}}, "evt_1"))
+	collection := func(lastEventID string, all ...*Subscription) string {
+		var b strings.Builder
+		if err := WriteCollection(&b, SubscriptionsPath, slices.Values(all), lastEventID); err != nil {
+			t.Error(err)
+		}
+		return b.String()
+	}
+	got := collection("evt_1", &s, &Subscription{Topic: "b", Subscriber: "x"})
 	var doc struct {
 		Context       string `json:"@context"`
 		ID            string
@@ -301,7 +308,7 @@ func TestSubscriptionDocuments(t *testing.T) {
 		doc.Subscriptions[0].ID != id || !doc.Subscriptions[1].Active || strings.Contains(got[20:], "@context") {
 		t.Errorf("%s, %v", got, err)
 	}
-	if got := string(AppendCollection(nil, SubscriptionsPath, nil, Earliest)); got != `{"@context":"https://mercure.rocks/","id":"/.well-known/mercure/subscriptions","type":"Subscriptions","lastEventID":"earliest","subscriptions":[]}`+"\n" {
+	if got := collection(Earliest); got != `{"@context":"https://mercure.rocks/","id":"/.well-known/mercure/subscriptions","type":"Subscriptions","lastEventID":"earliest","subscriptions":[]}`+"\n" {
 		t.Error(got)
 	}
 	if got := string(AppendSubscription(nil, &s, "evt_1")); !strings.Contains(got, `"lastEventID":"evt_1"`) || !json.Valid([]byte(got)) {
