@@ -3,6 +3,7 @@ package live
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/harkhq/hark"
 )
@@ -11,6 +12,7 @@ import (
 // to say doubles them.
 const (
 	maxSegment = 64 << 10
+	fillTime   = 100 * time.Millisecond
 	// keepSegment is the largest segment that a quiet feed holds on to.
 	keepSegment = 4 << 10
 	// maxLag is how many bytes of a chain a reader may be behind before it reads the log instead.
@@ -34,8 +36,7 @@ type feed struct {
 	batch   uint64      // the pump's batch that it came with
 	tail    *segment
 	readers []*Reader
-	grow    int    // size of the next segment
-	grown   uint64 // batch of the newest segment
+	grown   time.Time // when the newest segment was made
 }
 
 func newFeed(q Query, key feedKey, mark hark.Offset, shards int) *feed {
@@ -43,11 +44,11 @@ func newFeed(q Query, key feedKey, mark hark.Offset, shards int) *feed {
 }
 
 // append adds an event's frame to the chain.
-func (f *feed) append(o hark.Offset, frame []byte, batch uint64) {
+func (f *feed) append(o hark.Offset, frame []byte, batch uint64, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.tail.add(o, frame) {
-		s := f.room(len(frame), batch)
+		s := f.room(len(frame), now)
 		s.add(o, frame)
 		f.tail.next.Store(s)
 		f.tail = s
@@ -56,16 +57,20 @@ func (f *feed) append(o hark.Offset, frame []byte, batch uint64) {
 	f.total.Add(uint64(len(frame)))
 }
 
-// room makes the segment for a frame of n bytes: as large as the frame when the feed
-// was quiet, else larger than the last one.
-func (f *feed) room(n int, batch uint64) *segment {
-	size, frames := n, 1
-	if batch-f.grown <= 1 && f.grown != 0 {
-		size = min(max(2*len(f.tail.buf), n), max(maxSegment, n))
-		frames = max(1, size/n+size/n/2)
+// room makes the segment for a frame of n bytes: one that fills in about fillTime at the
+// rate that its feed has, so that a busy feed is read in few writes and a quiet one holds
+// one frame.
+func (f *feed) room(n int, now time.Time) *segment {
+	size := n
+	switch took := now.Sub(f.grown); {
+	case took < fillTime:
+		size = max(2*len(f.tail.buf), n)
+	case took < 4*fillTime:
+		size = max(len(f.tail.buf), n)
 	}
-	f.grown = batch
-	return &segment{buf: make([]byte, size), marks: make([]mark, frames), from: f.seen, base: f.total.Load()}
+	size = min(size, max(maxSegment, n))
+	f.grown = now
+	return &segment{buf: make([]byte, size), marks: make([]mark, size/n+size/n/2), from: f.seen, base: f.total.Load()}
 }
 
 // cool gives a large segment up if its feed had nothing since a batch. It reports

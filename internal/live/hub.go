@@ -182,7 +182,7 @@ func (h *Hub) pump(ctx context.Context) error {
 func (h *Hub) put(events []*hark.Event, enc *encoder) []*feed {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	batch := h.batch.Add(1)
+	batch, now := h.batch.Add(1), time.Now()
 	for _, e := range events {
 		x := h.index[e.Tenant]
 		if x == nil {
@@ -197,7 +197,7 @@ func (h *Hub) put(events []*hark.Event, enc *encoder) []*feed {
 			if f.batch != batch {
 				enc.touched = append(enc.touched, f)
 			}
-			f.append(o, enc.frame(&f.query), batch)
+			f.append(o, enc.frame(&f.query), batch, now)
 		})
 	}
 	h.mark.Store(uint64(events[len(events)-1].ID.Offset))
