@@ -10,6 +10,7 @@
 //	input_test.go      bad input is told what is wrong, and leaves nothing behind
 //	slow_test.go       slow and flooding clients are ended
 //	page_test.go       a hostile page in a real browser cannot touch hark dev
+//	js_test.go         the JavaScript client in Chromium and Firefox: tabs, reloads, networks
 //	stop_test.go       stop, backup, restore, lock, a gap that is told
 //	newcomer_test.go   the README's own commands
 //

@@ -57,6 +57,7 @@ type Config struct {
 
 	MaxInFlight          int     `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
 	KeyRate              float64 `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
+	TokenRate            float64 `help:"Requests per second that one token may make; 0 for the default of 50, negative for no limit." env:"HARK_TOKEN_RATE" yaml:"token_rate"`
 	SourceRate           float64 `help:"Requests per second that one source takes unless it says otherwise; 0 for the default of 1000, negative for no limit." env:"HARK_SOURCE_RATE" yaml:"source_rate"`
 	MercureAnonymous     bool    `help:"Anyone may subscribe to public Mercure updates, without a token." env:"HARK_MERCURE_ANONYMOUS" yaml:"mercure_anonymous"`
 	MercureSubscriptions bool    `help:"Tell who is subscribed to what over Mercure, by updates and by an API." env:"HARK_MERCURE_SUBSCRIPTIONS" yaml:"mercure_subscriptions"`
@@ -99,6 +100,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.CaptureBytes, 256<<20)
 	def(&c.MaxInFlight, 8000)
 	def(&c.KeyRate, 5000)
+	def(&c.TokenRate, 50)
 	def(&c.SourceRate, 1000)
 	def(&c.DrainWindow, 30*time.Second)
 	def(&c.StopTimeout, 15*time.Second)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -82,9 +83,7 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 				err = p.Require(rt.scope.scopes())
 			}
 			if err != nil {
-				problem := api.ProblemOf(err, id)
-				rec.NoteError(problem)
-				problem.Write(rec)
+				s.turnAway(rt, rec, r, err, id)
 				return
 			}
 			r = auth.StripQuery(r, ways...)
@@ -92,6 +91,17 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(rec, r.WithContext(ctx))
 	})
+}
+
+// turnAway answers a request whose sender may not, or not now.
+func (s *Server) turnAway(rt *route, rec *recorder, r *http.Request, err error, id string) {
+	problem := api.ProblemOf(err, id)
+	rec.NoteError(problem)
+	if e, ok := errors.AsType[*hark.Error](err); ok && rt.scope&streaming != 0 && (e.Kind == hark.TooMany || e.Kind == hark.Unavailable) {
+		s.live.ServeBusy(rec, r, e.RetryAfter)
+		return
+	}
+	problem.Write(rec)
 }
 
 // panicked: one request's fault must not become everyone's.

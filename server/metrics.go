@@ -20,6 +20,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 
+	refused *prometheus.CounterVec
+
 	inbound        *prometheus.CounterVec
 	inboundTime    prometheus.Histogram
 	inboundSkipped prometheus.Counter
@@ -61,6 +63,7 @@ func newMetrics() *metrics {
 	m.requests = counters("hark_http_requests_total", "Requests answered.", "route", "code")
 	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "hark_http_request_seconds",
 		Help: "Time to answer a request.", Buckets: latency}, []string{"route"})
+	m.refused = counters("hark_auth_refused_total", "Credentials that were refused, or missing.", "code")
 	m.inbound = counters("hark_ingest_requests_total", "Requests to sources and bins, by what became of them.", "scheme", "outcome")
 	m.inboundTime = histogram("hark_ingest_seconds", "Time to answer a request to a source, with the sync.", latency)
 	m.inboundSkipped = counter("hark_ingest_captures_skipped_total", "Requests that were not kept to be looked at, because their source had too many.")

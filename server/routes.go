@@ -27,6 +27,9 @@ const (
 	mercureNames
 	// later marks routes that take whoever shows no credential: it can come in a frame.
 	later
+	// streaming marks browsers' routes on which a refusal that is not for good is a stream
+	// that ends: EventSource never comes back after 429 or 503.
+	streaming
 	// foreign marks routes that pages of the origins that were named may use (CORS).
 	foreign
 )
@@ -69,13 +72,14 @@ func (s *Server) routes(a *api.API) []route {
 	const pub, sub, man, adm = access(registry.ScopePublish), access(registry.ScopeSubscribe), access(registry.ScopeManage), access(registry.ScopeAdmin)
 	const see = man | seeBin
 	const listen, send = sub | browsers | foreign, pub | foreign
+	const stream = listen | streaming
 	const hub = browsers | mercureNames | foreign // claims say what is allowed, not scopes
 	pages := s.pages()
 	return []route{
 		{"POST", "/v1/events", send, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
 		{"POST", "/v1/topics/{topic}", send, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
 		{"GET", "/v1/events", listen, "Read events after a cursor", nil, api.Raw(s.live.ServePoll), docListEvents},
-		{"GET", "/v1/stream", listen, "Stream events as they come", nil, api.Raw(s.live.ServeStream), docStream},
+		{"GET", "/v1/stream", stream, "Stream events as they come", nil, api.Raw(s.live.ServeStream), docStream},
 		{"GET", "/v1/events/{id}", sub, "Get one event", nil, api.Raw(a.GetEvent), docGetEvent},
 
 		{"POST", "/v1/destinations", man, "Create a destination", api.Typed(a.CreateDestination), nil, nil},

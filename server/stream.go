@@ -15,6 +15,9 @@ func (s *Server) openLive() (err error) {
 	s.live, err = live.New(live.Config{
 		Log: s.eventlog, MaxStreams: s.maxStreams(),
 		CallerOf: func(ctx context.Context) live.Caller { return api.CallerOf(ctx).(*caller) },
+		ClientOf: func(r *http.Request) string {
+			return s.front.Client(r).String() + " " + api.CallerOf(r.Context()).(*caller).Name
+		},
 		Hooks: live.Hooks{
 			Opened: func(transport string) { s.metrics.streamsOpened.WithLabelValues(transport).Inc() },
 			Closed: func(transport, why string) { s.metrics.streamsClosed.WithLabelValues(transport, why).Inc() },

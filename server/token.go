@@ -99,7 +99,8 @@ func (s *Server) openAuth() error {
 		anonymous = append(anonymous, hark.Pattern(p))
 	}
 	s.auth = auth.New(auth.Config{Registry: s.registry, Issuer: issuer, Fetch: newFetcher(s.egress).get,
-		Origins: s.cookieOrigins(), Anonymous: anonymous, RateLimit: max(0, cfg.KeyRate), Hooks: auth.Hooks{
+		Origins: s.cookieOrigins(), Anonymous: anonymous, RateLimit: max(0, cfg.KeyRate), TokenRate: max(0, cfg.TokenRate), Hooks: auth.Hooks{
+			Refused:     func(code string) { s.metrics.refused.WithLabelValues(code).Inc() },
 			WriteFailed: func(err error) { s.log.Error("what keys and tokens leave behind could not be written", "error", err) },
 			KeysFailed: func(err error) {
 				s.log.Error("the keys that verify tokens could not be fetched", "url", cfg.JWTJWKS, "error", err)

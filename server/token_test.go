@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -169,6 +170,54 @@ func TestTokensSurvive(t *testing.T) {
 		if status, _, body := call(t, "GET", url+"/v1/events?topic=a", "", "Authorization", "Bearer "+token); status != want {
 			t.Errorf("%d %s", status, body)
 		}
+	}
+}
+
+// TestTokenStreams end at once when the token is revoked, and politely when it ends; a
+// browser that comes too often is told so in a way that lets it come back.
+func TestTokenStreams(t *testing.T) {
+	admin := adminDesk(t, server.Config{TokenRate: 1})
+	open := func(m mintedToken) *http.Response {
+		t.Helper()
+		res, err := http.Get(admin.url + "/v1/stream?topic=a&token=" + m.Token)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatal(res, err)
+		}
+		t.Cleanup(func() { res.Body.Close() })
+		return res
+	}
+	ended := func(res *http.Response, reason string, within time.Duration) {
+		t.Helper()
+		began := time.Now()
+		text, err := io.ReadAll(res.Body)
+		if err != nil || !strings.Contains(string(text), `"reason":"`+reason+`"`) || !strings.Contains(string(text), "retry: ") || time.Since(began) > within {
+			t.Errorf("%v after %v: %s", err, time.Since(began), text)
+		}
+	}
+	spec := `{"user":"42","subscribe":["a"]}`
+	one, two, short := admin.mint(spec), admin.mint(spec), admin.mint(`{"user":"7","subscribe":["a"],"ttl":"2s"}`)
+	byID, byUser, expires := open(one), open(two), open(short)
+	admin.call("POST", "/v1/tokens/revoke", `{"id":"`+one.ID+`"}`)
+	ended(byID, "revoked", 2*time.Second)
+	admin.call("POST", "/v1/tokens/revoke", `{"user":"42"}`)
+	ended(byUser, "revoked", 2*time.Second)
+	ended(expires, "expired", 5*time.Second)
+
+	often := admin.mint(`{"user":"8","subscribe":["a"]}`)
+	for range 22 {
+		res, err := http.Get(admin.url + "/v1/stream?topic=a&token=" + often.Token)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatal(res, err)
+		}
+		defer res.Body.Close()
+	}
+	res := open(often)
+	if h := res.Header; h.Get("Content-Type") != "text/event-stream; charset=utf-8" {
+		t.Error(h)
+	}
+	ended(res, "overloaded", time.Second)
+	if status, _, body := call(t, "GET", admin.url+"/v1/events?topic=a&token="+often.Token, ""); status != 429 {
+		t.Errorf("who can be told so is: %d %s", status, body)
 	}
 }
 

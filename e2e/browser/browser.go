@@ -1,5 +1,6 @@
 // Package browser drives a real Chromium for the tests and pictures of Hark's pages,
-// over the DevTools protocol on a pipe: no port, no WebSocket, no driver to install.
+// over the DevTools protocol on a pipe: no port, no WebSocket, no driver to install;
+// and a real Firefox (firefox.go), as far as the tests of the JavaScript client need it.
 // Every browser has a profile of its own and ends with its process group.
 package browser
 
@@ -182,6 +183,7 @@ type View struct {
 type Page struct {
 	b       *Browser
 	session string
+	target  string
 
 	// Guarded by the browser's mu.
 	said    []string // uncaught exceptions, refused loads, dialogs
@@ -198,7 +200,7 @@ func (b *Browser) Open(ctx context.Context, v View, url string) (*Page, error) {
 	if err := b.call(ctx, "", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &session); err != nil {
 		return nil, err
 	}
-	p := &Page{b: b, session: session.SessionID}
+	p := &Page{b: b, session: session.SessionID, target: target.TargetID}
 	b.mu.Lock()
 	b.pages[p.session] = p
 	b.mu.Unlock()
@@ -261,6 +263,29 @@ func (p *Page) Go(ctx context.Context, url string) error {
 		return errors.New(url + ": " + went.ErrorText)
 	}
 	return p.Until(ctx, `document.readyState === "complete"`)
+}
+
+// Reload loads the page anew.
+func (p *Page) Reload(ctx context.Context) error {
+	if err := p.Eval(ctx, "window.leaving = true", nil); err != nil {
+		return err
+	}
+	if err := p.Do(ctx, "Page.reload", nil, nil); err != nil {
+		return err
+	}
+	return p.Until(ctx, `!window.leaving && document.readyState === "complete"`)
+}
+
+// Close closes the tab.
+func (p *Page) Close(ctx context.Context) error {
+	return p.b.call(ctx, "", "Target.closeTarget", map[string]any{"targetId": p.target}, nil)
+}
+
+// Crash ends the process of the tab, and with it all tabs of that process.
+func (p *Page) Crash(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	p.Do(ctx, "Page.crash", nil, nil) // it does not answer any more
 }
 
 // Eval runs script, waits for its promise, and reads its value into out, unless that is nil.

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -36,7 +37,9 @@ type Config struct {
 	// Burst is how many requests of a limited key may come at once; 0 for two
 	// seconds' worth, at least 10.
 	Burst int
-	Hooks Hooks
+	// TokenRate is in requests per second of one token; 0 for none.
+	TokenRate float64
+	Hooks     Hooks
 }
 
 // Hooks tell what happens; nil ones are left out.
@@ -47,6 +50,9 @@ type Hooks struct {
 	// KeysFailed is called when the issuer's published keys could not be fetched; those
 	// that there are go on.
 	KeysFailed func(err error)
+	// Refused is called for each credential that is refused, or missing, with the code
+	// of the error.
+	Refused func(code string)
 }
 
 // Authenticator says who is calling. It is safe for concurrent use.
@@ -67,6 +73,7 @@ type Authenticator struct {
 func New(c Config) *Authenticator {
 	a := &Authenticator{registry: c.Registry, tokens: newTokens(c.Registry, c.Issuer, c.Fetch), origins: c.Origins, anonymous: c.Anonymous,
 		hooks: c.Hooks, meters: meters{rate: c.RateLimit, burst: c.Burst, m: make(map[hark.KeyID]*meter)}}
+	a.tokens.rate = c.TokenRate
 	a.tokens.keys.changed = func() { a.tokens.cache.clear(); a.tell() }
 	if c.Hooks.KeysFailed != nil {
 		a.tokens.keys.failed = c.Hooks.KeysFailed
@@ -85,20 +92,35 @@ func (a *Authenticator) AllowLocal(port string) { a.devPort.Store(&port) }
 // [hark.TooMany], [hark.Unavailable] or, for a tenant that is not there, [hark.NotFound].
 func (a *Authenticator) Authenticate(r *http.Request, ways ...Way) (Principal, error) {
 	p, err := a.identify(r, ways)
-	if err != nil {
-		return Principal{}, err
+	if names := r.Header[TenantHeader]; err == nil && len(names) > 0 {
+		err = a.actFor(&p, names)
 	}
-	if names := r.Header[TenantHeader]; len(names) > 0 {
-		if err := a.actFor(&p, names); err != nil {
-			return Principal{}, err
-		}
+	if err != nil {
+		return Principal{}, a.refused(err)
 	}
 	return p, nil
+}
+
+// refused tells the hook of an error, and returns it.
+func (a *Authenticator) refused(err error) error {
+	if e, ok := errors.AsType[*hark.Error](err); ok && a.hooks.Refused != nil {
+		a.hooks.Refused(e.Code)
+	}
+	return err
 }
 
 // AuthenticateToken says whose a key or token is that came by itself, such as in the
 // first frame of a WebSocket. Its errors are those of Authenticate.
 func (a *Authenticator) AuthenticateToken(token string) (Principal, error) {
+	p, err := a.byText(token)
+	if err != nil {
+		return Principal{}, a.refused(err)
+	}
+	return p, nil
+}
+
+// byText says whose a key or token is.
+func (a *Authenticator) byText(token string) (Principal, error) {
 	if !strings.HasPrefix(token, tokenPrefix) && strings.Contains(token, ".") {
 		p, err := a.tokens.authenticate(token, time.Now())
 		if err == nil {
@@ -117,7 +139,7 @@ func (a *Authenticator) identify(r *http.Request, ways []Way) (Principal, error)
 	case c.token == "" && c.from == fromNowhere:
 		return a.withoutCredential(r, ways)
 	}
-	p, err := a.AuthenticateToken(c.token)
+	p, err := a.byText(c.token)
 	if err == nil && c.from != fromHeader && p.Scopes&^(registry.ScopePublish|registry.ScopeSubscribe) != 0 {
 		return Principal{}, unauthenticated("bad-authorization", "a key that manages goes into the header Authorization only: cookies and URLs leak; mint a token with POST /v1/tokens")
 	}

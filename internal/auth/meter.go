@@ -55,16 +55,22 @@ func (ms *meters) use(k *registry.Key, now time.Time) error {
 	if perSecond == 0 {
 		perSecond = ms.rate
 	}
+	return take(&m.limit, perSecond, ms.burstOf(perSecond), now, "key")
+}
+
+// take takes one request from a bucket, which it makes when there is none of this rate;
+// a rate of 0 is none. What names whose bucket it is.
+func take(at *atomic.Pointer[limit], perSecond float64, burst int, now time.Time, what string) error {
 	if perSecond == 0 {
 		return nil
 	}
-	l := m.limit.Load()
+	l := at.Load()
 	if l == nil || l.rate != perSecond {
-		fresh := &limit{perSecond, rate.NewLimiter(rate.Limit(perSecond), ms.burstOf(perSecond))}
-		if m.limit.CompareAndSwap(l, fresh) {
+		fresh := &limit{perSecond, rate.NewLimiter(rate.Limit(perSecond), burst)}
+		if at.CompareAndSwap(l, fresh) {
 			l = fresh
 		} else {
-			l = m.limit.Load()
+			l = at.Load()
 		}
 	}
 	if l.bucket.AllowN(now, 1) {
@@ -72,7 +78,7 @@ func (ms *meters) use(k *registry.Key, now time.Time) error {
 	}
 	wait := time.Duration(max(0, 1-l.bucket.TokensAt(now)) / perSecond * float64(time.Second))
 	return &hark.Error{Kind: hark.TooMany, Code: "rate-limited", RetryAfter: max(wait, time.Millisecond),
-		Msg: "this key sends more requests than it may: slow down, send batches, or ask for a higher rate"}
+		Msg: "this " + what + " sends more requests than it may: slow down, send batches, or ask for a higher rate"}
 }
 
 func (ms *meters) burstOf(perSecond float64) int {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -42,9 +43,11 @@ type tokens struct {
 	issuer   Issuer
 	keys     *keySet
 	cache    tokenCache
+	rate     float64 // requests per second of one token; 0 for any
 }
 
-// facts are what a verified token adds to its Principal for later questions. They never change.
+// facts are what a verified token adds to its Principal for later questions. But for
+// limit, they never change.
 type facts struct {
 	tenant hark.TenantID // of the token, whomever it acts for
 	user   string
@@ -54,6 +57,8 @@ type facts struct {
 	key *Key
 	own hark.TokenKeyID
 	by  hark.KeyID // who minted it
+
+	limit atomic.Pointer[limit] // of requests; only from the second on
 }
 
 func newTokens(r *registry.Registry, issuer Issuer, fetch Fetch) *tokens {
@@ -74,6 +79,9 @@ func (ts *tokens) authenticate(token string, now time.Time) (Principal, error) {
 	if p := ts.cache.get(hash); p != nil {
 		if err := ts.recheck(p, now); err != nil {
 			ts.cache.drop(hash)
+			return Principal{}, err
+		}
+		if err := take(&p.token.limit, ts.rate, max(20, int(2*ts.rate)), now, "token"); err != nil {
 			return Principal{}, err
 		}
 		return *p, nil

@@ -492,6 +492,36 @@ func TestAnonymous(t *testing.T) {
 	}
 }
 
+func TestTokenRate(t *testing.T) {
+	s := signers()["HS256"]
+	var codes []string
+	a, _, _ := newAuth(t, Config{TokenRate: 5, Issuer: Issuer{Keys: keysOf(t, map[string]*signer{"": s})}, Hooks: Hooks{Refused: func(code string) { codes = append(codes, code) }}})
+	one, two, now := s.sign(claimsOf(`,"jti":"1"`)), s.sign(claimsOf(`,"jti":"2"`)), time.Now()
+	for i := range 23 { // the first is free: it made the bucket
+		_, err := a.tokens.authenticate(one, now)
+		if (err == nil) != (i < 21) {
+			t.Fatal(i, err)
+		}
+		if e, ok := errors.AsType[*hark.Error](err); ok && (e.Kind != hark.TooMany || e.RetryAfter != 200*time.Millisecond) {
+			t.Errorf("%+v", e)
+		}
+	}
+	if _, err := a.tokens.authenticate(two, now); err != nil {
+		t.Error("one token's rate is another's:", err)
+	}
+	if _, err := a.tokens.authenticate(one, now.Add(201*time.Millisecond)); err != nil {
+		t.Error(err)
+	}
+	for _, text := range []string{"x.y.z", "hk_x"} {
+		if _, err := a.AuthenticateToken(text); err == nil {
+			t.Error(text)
+		}
+	}
+	if _, err := a.Authenticate(request("GET", "http://hark.example/")); err == nil || fmt.Sprint(codes) != "[bad-token bad-key no-credential]" {
+		t.Error(codes)
+	}
+}
+
 // FuzzToken: no text is taken that the key did not sign, and none panics.
 func FuzzToken(f *testing.F) {
 	s := &signer{alg: "HS256", secret: []byte(strings.Repeat("k", 32))}
@@ -565,7 +595,7 @@ func FuzzKeys(f *testing.F) {
 // BenchmarkToken is the cost of one request with a token.
 func BenchmarkToken(b *testing.B) {
 	all := signers()
-	a, _, _ := newAuth(b, Config{Issuer: Issuer{Keys: keysOf(b, all)}})
+	a, _, _ := newAuth(b, Config{TokenRate: 1e6, Issuer: Issuer{Keys: keysOf(b, all)}})
 	for alg, s := range all {
 		tokens := make([]string, 512)
 		for i := range tokens {

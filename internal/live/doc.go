@@ -6,7 +6,7 @@
 // them), page.go (catching up from the log), reader.go (a reader that pulls),
 // stream.go (a response that goes on), shard.go, wheel.go and park_linux.go (streams
 // that nobody waits for), serve.go (streams that a handler serves), then the table of
-// transports: sse.go, ndjson.go, poll.go.
+// transports: sse.go, ndjson.go, poll.go (with impatient.go).
 //
 // # Feeds
 //

@@ -3,6 +3,8 @@ package live
 import (
 	"context"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -43,6 +45,8 @@ type Config struct {
 	Log Log
 	// CallerOf returns who makes a request.
 	CallerOf func(context.Context) Caller
+	// ClientOf tells clients apart, those who poll too often; nil for by their addresses.
+	ClientOf func(*http.Request) string
 	// MaxStreams bounds streams that go on; default 10,000.
 	MaxStreams int
 	// KeepAlive is the shortest silence before a comment; it comes up to a third later. Default 15 s.
@@ -65,6 +69,9 @@ type Hooks struct {
 }
 
 func (c Config) withDefaults() Config {
+	if c.ClientOf == nil {
+		c.ClientOf = func(r *http.Request) string { host, _, _ := net.SplitHostPort(r.RemoteAddr); return host }
+	}
 	if c.MaxStreams == 0 {
 		c.MaxStreams = 10000
 	}
@@ -101,7 +108,9 @@ type Hub struct {
 	shards  []*shard
 	next    atomic.Uint32 // shard of the next stream
 	drain   drain
-	batch   atomic.Uint64
+
+	impatient impatient
+	batch     atomic.Uint64
 
 	mu    sync.RWMutex // guards below; the pump holds it for reading
 	feeds map[feedKey]*feed

@@ -54,12 +54,18 @@ type callerKey struct{}
 
 func newWorld(t testing.TB, cfg live.Config) *world {
 	t.Helper()
+	return newWorldWith(t, cfg, eventlog.Config{TailEvents: 256, RetainEvery: time.Hour})
+}
+
+func newWorldWith(t testing.TB, cfg live.Config, logs eventlog.Config) *world {
+	t.Helper()
 	st, err := store.Open(store.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{TB: t}
-	w.log, err = eventlog.Open(eventlog.Config{Store: st, DiskFloor: -1, TailEvents: 256, RetainEvery: time.Hour})
+	logs.Store, logs.DiskFloor = st, -1
+	w.log, err = eventlog.Open(logs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,5 +399,106 @@ func TestLongPoll(t *testing.T) {
 	}
 	if p := get("topic=a&last=1"); len(p.Events) != 1 || p.Events[0].Data.N != 7 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestPollLimits: an answer holds at most what was asked for and says that there is more; who
+// polls in vain many times a second is told to wait, who finds something or waits is not.
+func TestPollLimits(t *testing.T) {
+	w := newWorld(t, live.Config{})
+	get := func(query string) (status int, events int, cursor string, more bool) {
+		t.Helper()
+		res, err := http.Get(w.url + "/events?" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		var p struct {
+			Events []json.RawMessage
+			Cursor string
+			More   bool
+		}
+		b, _ := io.ReadAll(res.Body)
+		if res.StatusCode == 200 {
+			if err := json.Unmarshal(b, &p); err != nil {
+				t.Fatal(err, string(b))
+			}
+		} else if !strings.Contains(string(b), "poll") {
+			t.Errorf("%d %s", res.StatusCode, b)
+		}
+		return res.StatusCode, len(p.Events), p.Cursor, p.More
+	}
+	_, _, cursor, _ := get("topic=a")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, n, _, more := get("topic=a&limit=3&wait=20&after=" + cursor)
+		if n != 3 || !more {
+			t.Errorf("%d events, more %v", n, more)
+		}
+	}()
+	for w.hub.Readers() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	w.publish("a", 0, 10)
+	<-done
+	if _, n, _, more := get("topic=a&limit=10&after=" + cursor); n != 10 || more {
+		t.Errorf("%d events, more %v", n, more)
+	}
+	refused := 0
+	for range 150 {
+		if status, _, _, _ := get("topic=quiet"); status == 400 { // as this server writes errors
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Error("nobody is refused")
+	}
+	for range 150 {
+		if status, _, _, _ := get("topic=a&last=1"); status != 200 {
+			t.Fatal("who finds something is refused")
+		}
+	}
+}
+
+// TestGap: what retention took is told, on every way to come back, and a topic that had
+// nothing taken is as complete as it says.
+func TestGap(t *testing.T) {
+	w := newWorldWith(t, live.Config{}, eventlog.Config{BucketBytes: 4096, RetainEvery: 10 * time.Millisecond, TailEvents: 64,
+		Policy: func(hark.TenantID) eventlog.Policy { return eventlog.Policy{MaxBytes: 64 << 10} }})
+	c := w.stream("topic=a")
+	prelude, _ := c.next()
+	w.publish("a", 0, 1)
+	c.want(0, 1)
+	old := c.last
+	for n := 1; w.log.Floor(1) < 2000; n += 500 {
+		w.publish("a", n, 500)
+		c.want(n, 500)
+		if n > 1e6 {
+			t.Fatal("retention takes nothing")
+		}
+	}
+	for _, client := range []*http.Client{http.DefaultClient, w.tls.Client()} {
+		url := w.url
+		if client != http.DefaultClient {
+			url = w.tls.URL
+		}
+		for _, from := range []string{old, prelude.id} {
+			again := w.open(client, url+"/stream?topic=a", from)
+			first := again.event()
+			var gap struct{ From, To, Reason string }
+			if err := json.Unmarshal([]byte(first.data), &gap); err != nil || first.event != "gap" || gap.From != from || gap.To != first.id || gap.Reason != "retention" {
+				t.Fatalf("%+v", first)
+			}
+			next := again.event()
+			if next.n < 1999 || next.id <= gap.To {
+				t.Errorf("%+v behind %+v", next, gap)
+			}
+		}
+	}
+	recent := w.open(http.DefaultClient, w.url+"/stream?topic=a", c.last)
+	w.publish("a", 7, 1)
+	if f := recent.event(); f.n != 7 || f.event != "" {
+		t.Errorf("%+v", f)
 	}
 }

@@ -38,16 +38,21 @@ func (h *Hub) ServePoll(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	etag := `"` + h.log.Cursor(page.Next).String() + `"`
+	etag := `"` + h.log.Cursor(page.next).String() + `"`
 	head := w.Header()
 	head.Set("ETag", etag)
 	head.Set("Cache-Control", "private, no-cache")
-	if page.Gap != nil {
-		head.Set("Hark-Gap", gapHeader(page.Gap))
+	if page.gap != nil {
+		head.Set("Hark-Gap", gapHeader(page.gap))
 	}
-	if len(page.Events) == 0 && page.Gap == nil && slices.Contains(r.Header.Values("If-None-Match"), etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
+	if len(page.events) == 0 && page.gap == nil {
+		if err := h.impatient.meet(h.cfg.ClientOf(r), a, p.wait); err != nil {
+			return err
+		}
+		if slices.Contains(r.Header.Values("If-None-Match"), etag) {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
 	}
 	head.Set("Content-Type", "application/json")
 	_, _ = w.Write(h.appendPage(nil, page)) // a client that went away gets no answer
@@ -77,21 +82,40 @@ func pollOf(q url.Values) (p polling, err error) {
 	return p, nil
 }
 
+// answer is what a poll is answered with.
+type answer struct {
+	events []byte // of [List]
+	next   hark.Offset
+	gap    *hark.Gap
+	more   bool
+}
+
+// pollBytes is about how much one answer holds.
+const pollBytes = 1 << 20
+
 // poll reads the next page, and waits for one that is not empty if it was asked to.
-func (h *Hub) poll(ctx context.Context, c Caller, a *asked, p polling) (eventlog.Page, error) {
-	query := eventlog.Query{Patterns: a.patterns, After: a.after, Limit: p.limit}
-	page, err := h.readOn(c.TenantID(), query)
+func (h *Hub) poll(ctx context.Context, c Caller, a *asked, p polling) (*answer, error) {
+	page, err := h.readOn(c.TenantID(), eventlog.Query{Patterns: a.patterns, After: a.after, Limit: p.limit})
 	if err != nil {
-		return page, err
+		return nil, err
 	}
-	if page.Gap == nil {
-		page.Gap = a.gap
+	got := &answer{next: page.Next, gap: page.Gap, more: page.More}
+	if got.gap == nil {
+		got.gap = a.gap
 	}
-	if p.wait == 0 || len(page.Events) > 0 || page.Gap != nil || page.More || h.drain.begun() {
-		return page, nil
+	for _, e := range page.Events {
+		got.events = hark.AppendEventJSONLine(append(got.events, ','), e)
 	}
+	if p.wait == 0 || len(got.events) > 0 || got.gap != nil || got.more || h.drain.begun() {
+		return got, nil
+	}
+	return h.await(ctx, c, a, p, page.Next)
+}
+
+// await holds a poll. Those that wait for the same share the bytes they are answered with.
+func (h *Hub) await(ctx context.Context, c Caller, a *asked, p polling, after hark.Offset) (*answer, error) {
 	moved := make(chan struct{}, 1)
-	reader := h.NewReader(Query{Tenant: c.TenantID(), Patterns: a.patterns, Variant: List}, page.Next, func() {
+	reader := h.NewReader(Query{Tenant: c.TenantID(), Patterns: a.patterns, Variant: List}, after, func() {
 		select {
 		case moved <- struct{}{}:
 		default:
@@ -103,19 +127,22 @@ func (h *Hub) poll(ctx context.Context, c Caller, a *asked, p polling) (eventlog
 	patience := time.NewTimer(p.wait)
 	defer patience.Stop()
 	for over := false; ; {
-		query.After = page.Next
-		if page, err = h.readOn(c.TenantID(), query); over || err != nil || len(page.Events) > 0 || page.Gap != nil || page.More {
-			return page, err
+		events, n, more, err := reader.TakeSome(nil, pollBytes, p.limit)
+		got := &answer{events: events, next: reader.Position(), gap: reader.Gap(), more: more && n > 0}
+		if over || err != nil || n > 0 || got.gap != nil {
+			return got, err
+		}
+		if more {
+			continue
 		}
 		select {
 		case <-moved:
-			reader.told.Store(false)
 		case <-patience.C:
 			over = true // the cursor moves on all the same
 		case <-ends.why:
-			return page, c.Recheck()
+			return got, c.Recheck()
 		case <-ctx.Done():
-			return page, nil
+			return got, nil
 		}
 	}
 }
@@ -134,23 +161,20 @@ func (h *Hub) readOn(t hark.TenantID, q eventlog.Query) (page eventlog.Page, err
 	return page, nil
 }
 
-func (h *Hub) appendPage(b []byte, page eventlog.Page) []byte {
+func (h *Hub) appendPage(b []byte, a *answer) []byte {
 	b = append(b, `{"events":[`...)
-	for i, e := range page.Events {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = hark.AppendEventJSON(b, e)
+	if len(a.events) > 0 {
+		b = append(b, a.events[1:]...)
 	}
 	b = append(b, `],"cursor":"`...)
-	b = append(b, h.log.Cursor(page.Next).String()...)
+	b = append(b, h.log.Cursor(a.next).String()...)
 	b = append(b, `","gap":`...)
-	if page.Gap != nil {
-		b = appendGap(b, page.Gap)
+	if a.gap != nil {
+		b = appendGap(b, a.gap)
 	} else {
 		b = append(b, "null"...)
 	}
 	b = append(b, `,"more":`...)
-	b = strconv.AppendBool(b, page.More)
+	b = strconv.AppendBool(b, a.more)
 	return append(b, '}', '\n')
 }

@@ -52,10 +52,7 @@ func (q *Query) key() feedKey {
 	if len(q.Patterns) == 1 {
 		k.topics = string(q.Patterns[0])
 	} else {
-		sorted := make([]string, len(q.Patterns))
-		for i, p := range q.Patterns {
-			sorted[i] = string(p)
-		}
+		sorted := patternTexts(q.Patterns)
 		slices.Sort(sorted)
 		k.topics = strings.Join(slices.Compact(sorted), " ")
 	}

@@ -38,35 +38,42 @@ func (r *Reader) Close() {
 // Without more, notify tells when to come again. It may read the log, and wait for its
 // turn to do so.
 func (r *Reader) Take(dst []byte, max int) (frames []byte, more bool, err error) {
+	frames, _, more, err = r.TakeSome(dst, max, hark.MaxPageSize)
+	return frames, more, err
+}
+
+// TakeSome is [Reader.Take] that takes at most n frames, and tells how many it took.
+func (r *Reader) TakeSome(dst []byte, max, n int) (frames []byte, took int, more bool, err error) {
 	r.told.Store(false) // from here on, what comes is told
 	if r.feed.lag(&r.spot) > maxLag {
 		r.spot.leave()
 	}
 	for room := max; ; {
 		if b := r.spot.ready(); b != nil {
-			if room <= 0 {
-				return dst, true, nil
+			if room <= 0 || took == n {
+				return dst, took, true, nil
 			}
-			n := r.spot.fit(room)
-			if n > room && room < max {
-				return dst, true, nil
+			size := r.spot.fit(room)
+			if size > room && took > 0 {
+				return dst, took, true, nil
 			}
-			dst = append(dst, b[:n]...)
-			r.spot.took(n)
-			room -= n
+			b, held := r.spot.frames(b[:size], n-took)
+			dst = append(dst, b...)
+			r.spot.took(len(b))
+			room, took = room-len(b), took+held
 			continue
 		}
 		if r.spot.seg != nil {
-			return dst, false, nil
+			return dst, took, false, nil
 		}
 		if r.feed.join(&r.spot) {
 			continue
 		}
-		if room < max {
-			return dst, true, nil
+		if took > 0 {
+			return dst, took, true, nil
 		}
 		if err := r.fetch(); err != nil || r.gap != nil {
-			return dst, true, err
+			return dst, took, true, err
 		}
 	}
 }

@@ -136,6 +136,17 @@ func (p *spot) fit(n int) int {
 	return int(p.seg.marks[i-1].end - p.off)
 }
 
+// frames cuts b, whole frames of what ready returned, to n of them.
+func (p *spot) frames(b []byte, n int) (cut []byte, held int) {
+	count := int(p.seg.count.Load())
+	first := sort.Search(count, func(i int) bool { return p.seg.marks[i].end > p.off })
+	last := sort.Search(count, func(i int) bool { return int(p.seg.marks[i].end-p.off) > len(b) })
+	if last-first <= n {
+		return b, last - first
+	}
+	return b[:p.seg.marks[first+n-1].end-p.off], n
+}
+
 // caughtUp reports whether it stands at the end of a chain.
 func (p *spot) caughtUp() bool { return p.ready() == nil && p.seg != nil }
 

@@ -101,3 +101,21 @@ func formatOf(r *http.Request, format, ping string) (*Format, error) {
 	}
 	return nil, hark.Invalidf("format", `must be "sse" or "ndjson"`)
 }
+
+// ServeBusy answers GET /v1/stream of a client that cannot be served just now, whoever it
+// is: with a stream that ends at once and says when to come back. To a browser, 429 and
+// 503 are for good.
+func (h *Hub) ServeBusy(w http.ResponseWriter, r *http.Request, reconnect time.Duration) {
+	q := r.URL.Query()
+	format, err := formatOf(r, q.Get("format"), q.Get("ping"))
+	if err != nil {
+		format = SSE
+	}
+	head := w.Header()
+	head.Set("Content-Type", format.ContentType)
+	head.Set("Cache-Control", "private, no-cache, no-store, must-revalidate, max-age=0")
+	if r.Method == http.MethodHead {
+		return
+	}
+	_ = h.refuse(w, &Stream{Format: format}, endOverloaded, reconnect+spread(5*time.Second)) // whoever hangs up need not be told
+}

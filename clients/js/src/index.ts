@@ -47,7 +47,7 @@ export interface SubscribeOptions<T = any> extends Start {
 const auto: TransportName[] = ["sse", "websocket", "longpoll", "poll"];
 
 /** A stored position that is none is no position. */
-const isCursor = (text: unknown): text is string => typeof text === "string" && /^evt_\w{1,60}$/.test(text);
+const isCursor = (text: unknown): text is string => typeof text === "string" && /^evt_\w{24}$/.test(text);
 
 /** What worked is believed for an hour: devices move. */
 const remembered = 3_600_000;
