@@ -182,6 +182,7 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/bins/{id}", public, "", nil, pages.BinPage(), nil},
 		{"GET", "/bins/{id}/{request}", public, "", nil, pages.BinPage(), nil},
 		{"GET", "/bins/{id}/{request}/body", public, "", nil, pages.Body(), nil},
+		{"GET", "/demo/chat", public, "", nil, pages.ChatPage(), nil},
 		{"GET", "/assets/{digest}/{name}", public, "", nil, http.HandlerFunc(pages.Asset), nil},
 
 		{"GET", "/hark.js", public, "", nil, js.Handler(), nil},
