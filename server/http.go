@@ -30,7 +30,8 @@ const (
 // caller is a principal as handlers see it.
 type caller struct {
 	auth.Principal
-	auth *auth.Authenticator
+	auth    *auth.Authenticator
+	refusal error // why its credential does not count, on routes that are marked later
 }
 
 func (c *caller) TenantID() hark.TenantID { return c.Tenant }
@@ -82,12 +83,12 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 			if err == nil {
 				err = p.Require(rt.scope.scopes())
 			}
-			if err != nil {
+			if err != nil && rt.scope&later == 0 {
 				s.turnAway(rt, rec, r, err, id)
 				return
 			}
 			r = auth.StripQuery(r, ways...)
-			ctx = api.WithCaller(r, &caller{p, s.auth}, id)
+			ctx = api.WithCaller(r, &caller{p, s.auth, err}, id)
 		}
 		h.ServeHTTP(rec, r.WithContext(ctx))
 	})

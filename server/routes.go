@@ -25,7 +25,8 @@ const (
 	browsers
 	// mercureNames marks browsers' routes that take Mercure's names for both, too.
 	mercureNames
-	// later marks routes that take whoever shows no credential: it can come in a frame.
+	// later marks routes that take whoever shows no credential, as it can come in a frame, and
+	// that tell by themselves what is wrong with one.
 	later
 	// streaming marks browsers' routes on which a refusal that is not for good is a stream
 	// that ends: EventSource never comes back after 429 or 503.
@@ -53,7 +54,7 @@ func (a access) ways() []auth.Way {
 var (
 	browserWays = []auth.Way{auth.Cookie, auth.Query}
 	mercureWays = []auth.Way{auth.Cookie, auth.Query, auth.MercureNames, auth.Anyone}
-	lateWays    = []auth.Way{auth.Cookie, auth.Query, auth.Anyone}
+	lateWays    = []auth.Way{auth.Protocol, auth.Cookie, auth.Query, auth.Anyone}
 )
 
 // route is one URL of the program. Exactly one of typed and raw is set.
@@ -72,14 +73,16 @@ func (s *Server) routes(a *api.API) []route {
 	const pub, sub, man, adm = access(registry.ScopePublish), access(registry.ScopeSubscribe), access(registry.ScopeManage), access(registry.ScopeAdmin)
 	const see = man | seeBin
 	const listen, send = sub | browsers | foreign, pub | foreign
+	const stream = listen | streaming
+	const socket = browsers | later               // each frame asks for what it needs
 	const hub = browsers | mercureNames | foreign // claims say what is allowed, not scopes
-	const stream, watch = listen | streaming, hub | streaming
 	pages := s.pages()
 	return []route{
 		{"POST", "/v1/events", send, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
 		{"POST", "/v1/topics/{topic}", send, "Publish a raw body", nil, api.Raw(a.PublishTopic), docPublishTopic},
 		{"GET", "/v1/events", listen, "Read events after a cursor", nil, api.Raw(s.live.ServePoll), docListEvents},
 		{"GET", "/v1/stream", stream, "Stream events as they come", nil, api.Raw(s.live.ServeStream), docStream},
+		{"GET", "/v1/ws", socket, "Subscribe and publish over a WebSocket", nil, api.Raw(s.live.ServeWebSocket), docWebSocket},
 		{"GET", "/v1/events/{id}", sub, "Get one event", nil, api.Raw(a.GetEvent), docGetEvent},
 
 		{"POST", "/v1/destinations", man, "Create a destination", api.Typed(a.CreateDestination), nil, nil},
@@ -170,7 +173,7 @@ func (s *Server) routes(a *api.API) []route {
 		{"POST", "/v1/admin/backup", adm, "Stream a backup of the whole server", nil, api.Raw(a.StreamBackup), docBackup},
 
 		{"POST", "/.well-known/mercure", hub, "Publish an update by Mercure", nil, api.Raw(s.mercure.Publish), docMercurePublish},
-		{"GET", "/.well-known/mercure", watch, "Subscribe by Mercure", nil, api.Raw(s.mercure.Subscribe), docMercureSubscribe},
+		{"GET", "/.well-known/mercure", hub, "Subscribe by Mercure", nil, api.Raw(s.mercure.Subscribe), docMercureSubscribe},
 		{"GET", "/.well-known/mercure/subscriptions", hub, "List Mercure subscriptions", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
 		{"GET", "/.well-known/mercure/subscriptions/{topic}", hub, "List Mercure subscriptions to a topic", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
 		{"GET", "/.well-known/mercure/subscriptions/{topic}/{subscriber}", hub, "Get a Mercure subscription", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
@@ -182,7 +185,6 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/bins/{id}", public, "", nil, pages.BinPage(), nil},
 		{"GET", "/bins/{id}/{request}", public, "", nil, pages.BinPage(), nil},
 		{"GET", "/bins/{id}/{request}/body", public, "", nil, pages.Body(), nil},
-		{"GET", "/demo/chat", public, "", nil, pages.ChatPage(), nil},
 		{"GET", "/assets/{digest}/{name}", public, "", nil, http.HandlerFunc(pages.Asset), nil},
 
 		{"GET", "/hark.js", public, "", nil, js.Handler(), nil},

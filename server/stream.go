@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/api"
 	"github.com/harkhq/hark/internal/live"
 )
@@ -13,8 +14,9 @@ import (
 // openLive makes the hub, and has it end the streams of keys that are revoked.
 func (s *Server) openLive() (err error) {
 	s.live, err = live.New(live.Config{
-		Log: s.eventlog, MaxStreams: s.maxStreams(),
-		CallerOf: func(ctx context.Context) live.Caller { return api.CallerOf(ctx).(*caller) },
+		Log: s.eventlog, MaxStreams: s.maxStreams(), Front: socketFront{s},
+		Publisher: socketPublisher{&api.API{Log: s.eventlog, MaxEvent: cmpOr(s.cfg.MaxEvent, hark.MaxEventBytes), Admit: s.admit}},
+		CallerOf:  func(ctx context.Context) live.Caller { return api.CallerOf(ctx).(*caller) },
 		ClientOf: func(r *http.Request) string {
 			return s.front.Client(r).String() + " " + api.CallerOf(r.Context()).(*caller).Name
 		},

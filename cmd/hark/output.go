@@ -195,14 +195,10 @@ func snippet(data []byte, limit int) string {
 	if !utf8.Valid(data) {
 		return "(" + count(len(data), "byte") + ", not text)"
 	}
-	return harmless(strings.Join(strings.Fields(string(data)), " "), limit)
-}
-
-// harmless bounds a text, and never lets a stranger's body steer the terminal.
-func harmless(s string, limit int) string {
+	s := strings.Join(strings.Fields(string(data)), " ")
 	s = strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '�'
+			return '�' // never let a stranger's body steer the terminal
 		}
 		return r
 	}, s)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding"
 	"encoding/base64"
@@ -101,6 +102,40 @@ func (a *API) append(w http.ResponseWriter, r *http.Request, events []hark.Event
 	w.WriteHeader(status)
 	_, err = w.Write(answer)
 	return ignoreWrite(err)
+}
+
+// PublishJSON appends one event for a caller that sent it otherwise than by HTTP, given as
+// the body of POST /v1/events. A repeat of that request with the same Idempotency-Key and
+// body is recognised, and the other way round.
+func (a *API) PublishJSON(ctx context.Context, caller Caller, body []byte, key string) (id hark.EventID, duplicate bool, err error) {
+	e, err := parseOne(body)
+	if err != nil {
+		return id, false, err
+	}
+	events := []hark.Event{e}
+	if err := mayPublish(caller, events, false); err != nil {
+		return id, false, err
+	}
+	idem := eventlog.Idempotency{}
+	if key != "" {
+		if !isVisible(key) {
+			return id, false, hark.Invalidf("idempotency_key", "must be visible ASCII characters, as in the header Idempotency-Key")
+		}
+		h := sha256.New()
+		io.WriteString(h, "/v1/events\x00application/json\x00")
+		h.Write(body)
+		idem = eventlog.Idempotency{Scope: "api", Key: key}
+		h.Sum(idem.Body[:0])
+	}
+	if err := a.Admit(caller.TenantID(), len(events)); err != nil {
+		return id, false, err
+	}
+	done, err := a.Log.Append(ctx, caller.TenantID(), events, idem)
+	return done.First, done.Duplicate, err
+}
+
+func isVisible(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 func mayPublish(caller Caller, events []hark.Event, batch bool) error {

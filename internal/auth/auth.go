@@ -73,7 +73,7 @@ type Authenticator struct {
 func New(c Config) *Authenticator {
 	a := &Authenticator{registry: c.Registry, tokens: newTokens(c.Registry, c.Issuer, c.Fetch), origins: c.Origins, anonymous: c.Anonymous,
 		hooks: c.Hooks, meters: meters{rate: c.RateLimit, burst: c.Burst, m: make(map[hark.KeyID]*meter)}}
-	a.tokens.rate, a.tokens.keyRate = c.TokenRate, c.RateLimit
+	a.tokens.rate = c.TokenRate
 	a.tokens.keys.changed = func() { a.tokens.cache.clear(); a.tell() }
 	if c.Hooks.KeysFailed != nil {
 		a.tokens.keys.failed = c.Hooks.KeysFailed
@@ -244,6 +244,22 @@ func (a *Authenticator) Recheck(p *Principal) error {
 	}
 	if !p.Expires.IsZero() && !now.Before(p.Expires) {
 		return unauthenticated("expired", "the credential has expired: connect again with a new one")
+	}
+	return nil
+}
+
+// Spend counts one more request of p, made where none is authenticated: by a frame of a
+// connection that is open. It refuses what no longer holds, and what is too often.
+func (a *Authenticator) Spend(p *Principal) error {
+	if err := a.Recheck(p); err != nil {
+		return err
+	}
+	now := time.Now()
+	if p.token != nil {
+		return a.tokens.spend(p, now)
+	}
+	if k := a.registry.KeyByID(p.Key); k != nil {
+		return a.meters.use(k, now)
 	}
 	return nil
 }

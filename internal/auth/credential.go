@@ -25,7 +25,13 @@ const (
 	// Anyone lets a request without a credential in, as an anonymous [Principal] that may
 	// nothing or what anyone may: it can still show a credential later.
 	Anyone
+	// Protocol is a WebSocket subprotocol that begins with [ProtocolPrefix]: the one header
+	// that a page can choose. It comes before a cookie.
+	Protocol
 )
+
+// ProtocolPrefix precedes a token that comes as a subprotocol.
+const ProtocolPrefix = "hark.token."
 
 // The names of cookies and of query parameters that hold a token. CookieName is our own cookie.
 const (
@@ -42,6 +48,7 @@ const (
 	fromHeader
 	fromCookie
 	fromQuery
+	fromProtocol
 )
 
 type credential struct {
@@ -65,7 +72,7 @@ func (a *Authenticator) credential(r *http.Request, ways []Way) (credential, err
 	if len(ways) == 0 {
 		return credential{}, nil
 	}
-	places := []func(*http.Request, []Way) (credential, error){a.inCookie, inQuery}
+	places := []func(*http.Request, []Way) (credential, error){inProtocol, a.inCookie, inQuery}
 	if slices.Contains(ways, MercureNames) { // beside a parameter a cookie is ignored: draft-dunglas-mercure-07, "Authorization"
 		slices.Reverse(places)
 	}
@@ -75,6 +82,24 @@ func (a *Authenticator) credential(r *http.Request, ways []Way) (credential, err
 		}
 	}
 	return credential{}, nil
+}
+
+func inProtocol(r *http.Request, ways []Way) (c credential, err error) {
+	if !slices.Contains(ways, Protocol) {
+		return c, nil
+	}
+	for _, line := range r.Header["Sec-Websocket-Protocol"] {
+		for p := range strings.SplitSeq(line, ",") {
+			token, ok := strings.CutPrefix(strings.TrimSpace(p), ProtocolPrefix)
+			switch {
+			case ok && c.from != fromNowhere:
+				return credential{}, unauthenticated("bad-authorization", "there are several subprotocols with a token: send one")
+			case ok:
+				c = credential{token, fromProtocol}
+			}
+		}
+	}
+	return c, nil
 }
 
 func (a *Authenticator) inCookie(r *http.Request, ways []Way) (credential, error) {
@@ -123,7 +148,7 @@ func (a *Authenticator) checkCookieOrigin(r *http.Request) error {
 	case len(sites) == 1 && sites[0] == "same-origin":
 		return nil
 	case len(origins) == 1:
-		if ownOrigin(origins[0], r) || reads && slices.Contains(a.origins, strings.ToLower(origins[0])) {
+		if OwnOrigin(origins[0], r) || reads && slices.Contains(a.origins, strings.ToLower(origins[0])) {
 			return nil
 		}
 	case len(sites) == 1: // "none" is the address bar
@@ -136,9 +161,9 @@ func (a *Authenticator) checkCookieOrigin(r *http.Request) error {
 	return forbidden("foreign-origin", "a cookie counts for pages of this origin only, and for those that --cors-origin names: send the token in the header Authorization")
 }
 
-// ownOrigin reports whether an Origin header is ours, as the sender sees us: behind a
+// OwnOrigin reports whether an Origin header is ours, as the sender sees us: behind a
 // proxy that ends TLS, only it knows that it is https.
-func ownOrigin(header string, r *http.Request) bool {
+func OwnOrigin(header string, r *http.Request) bool {
 	u, err := url.Parse(header)
 	if err != nil || u.Scheme != "https" && (u.Scheme != "http" || r.TLS != nil) || u.User != nil || u.Host == "" {
 		return false

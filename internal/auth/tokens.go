@@ -43,8 +43,7 @@ type tokens struct {
 	issuer   Issuer
 	keys     *keySet
 	cache    tokenCache
-	// rate is in requests per second of one token, keyRate of one key; 0 for any.
-	rate, keyRate float64
+	rate     float64 // requests per second of one token; 0 for any
 }
 
 // facts are what a verified token adds to its Principal for later questions. But for
@@ -82,11 +81,7 @@ func (ts *tokens) authenticate(token string, now time.Time) (Principal, error) {
 			ts.cache.drop(hash)
 			return Principal{}, err
 		}
-		perSecond := ts.rate
-		if p.Mercure != nil && len(p.Mercure.Publish) > 0 { // a Mercure publisher is a program, as who has a key
-			perSecond = ts.keyRate
-		}
-		if err := take(&p.token.limit, perSecond, max(20, int(2*perSecond)), now, "token"); err != nil {
+		if err := ts.spend(p, now); err != nil {
 			return Principal{}, err
 		}
 		return *p, nil
@@ -100,6 +95,11 @@ func (ts *tokens) authenticate(token string, now time.Time) (Principal, error) {
 	}
 	ts.cache.put(hash, p)
 	return *p, nil
+}
+
+// spend counts a request with a token.
+func (ts *tokens) spend(p *Principal, now time.Time) error {
+	return take(&p.token.limit, ts.rate, max(20, int(2*ts.rate)), now, "token")
 }
 
 // recheck tells whether a token that was verified holds now.

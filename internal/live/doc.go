@@ -6,7 +6,8 @@
 // them), page.go (catching up from the log), reader.go (a reader that pulls),
 // stream.go (a response that goes on), shard.go, wheel.go and park_linux.go (streams
 // that nobody waits for), serve.go (streams that a handler serves), then the table of
-// transports: sse.go, ndjson.go, poll.go (with impatient.go).
+// transports: sse.go, ndjson.go, poll.go (with impatient.go), mercure.go (with presence.go),
+// websocket.go (with websocket_*.go).
 //
 // # Feeds
 //
@@ -36,5 +37,5 @@
 //
 // # Lock order
 //
-// Hub.mu → feed.mu → shard.mail.mu. Pages.mu and Reader's are leaves. Nothing is held during I/O.
+// Hub.mu → feed.mu → shard.mail.mu or socket.mu. Pages.mu and Reader's are leaves. Nothing is held during I/O.
 package live

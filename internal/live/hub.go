@@ -47,6 +47,11 @@ type Config struct {
 	CallerOf func(context.Context) Caller
 	// ClientOf tells clients apart, those who poll too often; nil for by their addresses.
 	ClientOf func(*http.Request) string
+	// Front and Publisher serve the WebSocket; without a Publisher nobody publishes there.
+	Front     Front
+	Publisher Publisher
+	// PingEvery is how often a WebSocket client is asked whether it is there. Default 25 s.
+	PingEvery time.Duration
 	// MaxStreams bounds streams that go on; default 10,000.
 	MaxStreams int
 	// KeepAlive is the shortest silence before a comment; it comes up to a third later. Default 15 s.
@@ -77,6 +82,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.KeepAlive == 0 {
 		c.KeepAlive = 15 * time.Second
+	}
+	if c.PingEvery == 0 {
+		c.PingEvery = 25 * time.Second
 	}
 	if c.SlowAfter == 0 {
 		c.SlowAfter = 2 * time.Minute
@@ -110,6 +118,7 @@ type Hub struct {
 	drain   drain
 
 	impatient impatient
+	sockets   sockets
 	batch     atomic.Uint64
 
 	mu    sync.RWMutex // guards below; the pump holds it for reading
@@ -125,6 +134,7 @@ func New(cfg Config) (*Hub, error) {
 	h.readers = make(chan struct{}, h.cfg.CatchUps)
 	h.pages.init(h)
 	h.drain.init()
+	h.sockets.init(h)
 	for i := range max(2, runtime.GOMAXPROCS(0)) {
 		s, err := newShard(h, i)
 		if err != nil {
@@ -149,9 +159,11 @@ func (h *Hub) Run(ctx context.Context) error {
 		wg.Go(func() { h.fetchLoop(inner) })
 	}
 	wg.Go(func() { h.coolLoop(inner) })
+	wg.Go(func() { h.sockets.sweep(inner) })
 	err := h.pump(inner)
 	cancel()
 	h.drain.begin(0)
+	h.sockets.stop()
 	wg.Wait()
 	h.closeShards()
 	if ctx.Err() != nil || eventlog.IsStopped(err) {
@@ -335,6 +347,7 @@ func (h *Hub) Recheck() {
 		s.post(message{kind: recheckAll})
 	}
 	h.drain.recheck()
+	h.sockets.recheck()
 }
 
 // Drain ends every stream politely: each client is told to come back at its own time
@@ -346,8 +359,12 @@ func (h *Hub) Drain(window time.Duration) {
 		wg.Add(1)
 		s.post(message{kind: endAll, window: window, done: wg.Done})
 	}
+	wg.Go(func() { h.sockets.drain(window, hearWithin) })
 	wg.Wait()
 }
+
+// hearWithin is how long a stop waits for WebSocket clients to have heard of it.
+const hearWithin = 2 * time.Second
 
 // spread returns a time to come back within a window.
 func spread(window time.Duration) time.Duration {

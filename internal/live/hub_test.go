@@ -70,12 +70,16 @@ func newWorldWith(t testing.TB, cfg live.Config, logs eventlog.Config) *world {
 		t.Fatal(err)
 	}
 	cfg.Log = w.log
-	cfg.CallerOf = func(ctx context.Context) live.Caller { return ctx.Value(callerKey{}).(*caller) }
+	cfg.CallerOf = func(ctx context.Context) live.Caller { return ctx.Value(callerKey{}).(live.Caller) }
 	if w.hub, err = live.New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	handler := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		c := &caller{tenant: 1}
+		var who live.Caller = c
+		if unknown := r.Header.Get("Unknown"); unknown != "" {
+			who = &stranger{*c, unknown == "bad"}
+		}
 		if until := r.Header.Get("Until"); until != "" {
 			c.until, _ = time.Parse(time.RFC3339Nano, until)
 		}
@@ -83,7 +87,10 @@ func newWorldWith(t testing.TB, cfg live.Config, logs eventlog.Config) *world {
 		if strings.HasSuffix(r.URL.Path, "/events") {
 			h = w.hub.ServePoll
 		}
-		if err := h(rw, r.WithContext(context.WithValue(r.Context(), callerKey{}, c))); err != nil {
+		if strings.HasSuffix(r.URL.Path, "/ws") {
+			h = w.hub.ServeWebSocket
+		}
+		if err := h(rw, r.WithContext(context.WithValue(r.Context(), callerKey{}, who))); err != nil {
 			http.Error(rw, err.Error(), 400)
 		}
 	})

@@ -78,6 +78,7 @@ const (
 	endExpired    = "expired"
 	endRevoked    = "revoked"
 	endOverloaded = "overloaded"
+	endSlow       = "slow"
 )
 
 // Stream answers r with s, for as long as both sides like. It returns when the client

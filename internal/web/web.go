@@ -66,9 +66,7 @@ type Config struct {
 	Curl func(c *hark.Capture, url string) string
 	// Schemes are those that a bin can verify with, in the order of the form.
 	Schemes []Scheme
-	// Demo serves the chat demo.
-	Demo bool
-	Log  *slog.Logger
+	Log     *slog.Logger
 }
 
 // Scheme is a row of the table of verification schemes, as far as a form shows it.
