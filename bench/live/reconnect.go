@@ -2,7 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -11,20 +19,67 @@ import (
 // reconnect opens streams and closes each when its head and first block have come. Each comes
 // with a token that the server has never seen. The bound is a plain net/http handler, which verifies nothing.
 func (b *bench) reconnect(ctx context.Context) error {
+	const name, withES, withKey = "reconnects with cold HS256 tokens", "  with cold ES256 tokens", "  with an API key"
 	count := pick(0, b.short, 40_000, 15_000)
-	name := "reconnects with an API key"
-	if err := b.pair(ctx, rig.BareLive{Mode: rig.LivePlain}, func(t *target) error {
-		rate, p99, err := b.churn(ctx, t, rig.Subscribers{Churn: count})
-		if err != nil {
-			return err
-		}
-		b.note(t, name, "per second", rig.Bar{}, rate)
-		b.figure(name, "", rig.Bar{}).Note = fmt.Sprintf("p99 %s ms", rig.Number(p99))
-		return nil
-	}); err != nil {
+	bar := rig.Bar{AtLeast: 5000}
+	t, err := b.bareLive(rig.BareLive{Mode: rig.LivePlain})
+	if err != nil {
 		return err
 	}
-	return nil
+	rate, _, err := b.churn(ctx, t, rig.Subscribers{Churn: count})
+	t.close()
+	if err != nil {
+		return fmt.Errorf("bare: %w", err)
+	}
+	b.bound(name, "per second", bar, rate)
+	hs, es, err := b.tokens()
+	if err != nil {
+		return err
+	}
+	return b.onHark(ctx, func(t *target) error {
+		for _, way := range []struct {
+			name   string
+			bar    rig.Bar
+			tokens rig.Tokens
+		}{{name, bar, hs}, {withES, rig.Bar{}, es}, {withKey, rig.Bar{}, rig.Tokens{}}} {
+			setup := rig.Subscribers{Churn: count, Tokens: way.tokens}
+			if way.tokens.Alg != "" {
+				setup.Header = "Authorization: Bearer {token}\r\n"
+			}
+			rate, p99, err := b.churn(ctx, t, setup)
+			if err != nil {
+				return fmt.Errorf("%s: %w", way.name, err)
+			}
+			b.ours(way.name, "per second", way.bar, rate).Note = fmt.Sprintf("connect to first block p99 %s ms", rig.Number(p99))
+		}
+		return nil
+	}, "--jwt-secret="+b.secretFile(), "--jwt-key="+b.publicFile())
+}
+
+func (b *bench) secretFile() string { return b.dir + "/jwt.secret" }
+func (b *bench) publicFile() string { return b.dir + "/jwt.pem" }
+
+// tokens makes a secret and a key pair, for the server's files and for those who sign.
+func (b *bench) tokens() (hs, es rig.Tokens, err error) {
+	claims := fmt.Sprintf(`{"sub":"user-{n}","jti":"{n}","exp":%d,"hark":{"subscribe":["%s.>"]}}`, time.Now().Add(time.Hour).Unix(), prefix)
+	random := make([]byte, 32)
+	rand.Read(random)
+	hs = rig.Tokens{Alg: "HS256", Secret: hex.EncodeToString(random), Claims: claims}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return hs, es, err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return hs, es, err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return hs, es, err
+	}
+	es = rig.Tokens{Alg: "ES256", Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), Claims: claims}
+	return hs, es, errors.Join(os.WriteFile(b.secretFile(), []byte(hs.Secret), 0o600),
+		os.WriteFile(b.publicFile(), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o600))
 }
 
 // churn lets subscribers come and go, 64 at a time, and returns how many a second.
