@@ -137,6 +137,7 @@ type bench struct {
 	cert     string
 	key      string
 	starts   int
+	profiles int
 	name     string // of the scenario that runs
 
 	figures []*rig.Figure
@@ -176,7 +177,7 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 
 // scenario runs one so many times. What goes wrong is a row that fails: the others are measured all the same.
 func (b *bench) scenario(ctx context.Context, s scenario) {
-	b.name = s.name
+	b.name, b.profiles = s.name, 0
 	for run := range b.runs {
 		if s.once && run > 0 || ctx.Err() != nil {
 			return

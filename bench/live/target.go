@@ -241,14 +241,17 @@ func (b *bench) note(t *target, name, unit string, bar rig.Bar, v float64) {
 // channel is closed when it is there.
 func (b *bench) profileServer(ctx context.Context, t *target, d time.Duration) <-chan struct{} {
 	done := make(chan struct{})
+	if b.profile == "" || t.bare || t.tls {
+		close(done)
+		return done
+	}
+	b.profiles++
+	file := fmt.Sprintf("%s-%d", b.name, b.profiles)
 	go func() {
 		defer close(done)
-		if b.profile == "" || t.bare || t.tls {
-			return
-		}
-		err := b.fetch(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds())-1)), b.name+".cpu.pprof")
+		err := b.fetch(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds())-1)), file+".cpu.pprof")
 		if err == nil {
-			err = b.fetch(ctx, "/debug/pprof/heap", b.name+".heap.pprof")
+			err = b.fetch(ctx, "/debug/pprof/heap", file+".heap.pprof")
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "          no profile:", err)
