@@ -13,6 +13,9 @@ import (
 const (
 	maxSegment = 64 << 10
 	fillTime   = 100 * time.Millisecond
+	// readerShare is how many bytes of a segment a feed has for each of its readers at least: a
+	// write carries what one segment holds, and a burst to many must not fall into many small ones.
+	readerShare = 16
 	// keepSegment is the largest segment that a quiet feed holds on to.
 	keepSegment = 4 << 10
 	// maxLag is how many bytes of a chain a reader may be behind before it reads the log instead.
@@ -58,15 +61,16 @@ func (f *feed) append(o hark.Offset, frame []byte, batch uint64, now time.Time) 
 }
 
 // room makes the segment for a frame of n bytes: one that fills in about fillTime at the
-// rate that its feed has, so that a busy feed is read in few writes and a quiet one holds
-// one frame.
+// rate that its feed has, so that a busy feed is read in few writes and a quiet one with few
+// readers holds one frame. The caller holds Hub.mu for reading.
 func (f *feed) room(n int, now time.Time) *segment {
-	size := n
+	least := max(n, readerShare*f.refs)
+	size := least
 	switch took := now.Sub(f.grown); {
 	case took < fillTime:
-		size = max(2*len(f.tail.buf), n)
+		size = max(2*len(f.tail.buf), least)
 	case took < 4*fillTime:
-		size = max(len(f.tail.buf), n)
+		size = max(len(f.tail.buf), least)
 	}
 	size = min(size, max(maxSegment, n))
 	f.grown = now
