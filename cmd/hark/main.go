@@ -2,7 +2,8 @@
 //
 // Each verb is one file with one struct: its fields are the flags, its Help method
 // the example, its Run method the work. main.go lists the verbs; remote.go is how
-// they reach a server, output.go how they write, failure.go how they fail.
+// they reach a server, output.go how they write, failure.go how they fail. The
+// measuring of "hark compare" is a package of its own, internal/compare.
 package main
 
 import (
@@ -39,6 +40,7 @@ type verbs struct {
 	Tenant tenantCmd `cmd:"" aliases:"tenants" help:"Tenants and their limits: create, list, show, set, remove." group:"who"`
 
 	Receive receiveCmd `cmd:"" help:"Receive webhooks on this machine, verify and show them." group:"help"`
+	Compare compareCmd `cmd:"" help:"Measure what each way to listen costs." group:"help"`
 	Verify  verifyCmd  `cmd:"" help:"Check the signature of a webhook by hand." group:"help"`
 	Doctor  doctorCmd  `cmd:"" help:"Find out what is wrong with this machine, folder, server or key." group:"help"`
 	Version versionCmd `cmd:"" help:"Tell version, commit and Go." group:"help"`
