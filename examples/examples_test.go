@@ -31,7 +31,8 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", dir, "./receiver", "./publisher", "./worker", "./batch", "./github-to-chat").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir, "./receiver", "./publisher", "./worker", "./batch", "./github-to-chat",
+		"./subscriber", "./eventsource").CombinedOutput()
 	os.Stderr.Write(out)
 	return dir, err
 })
@@ -298,4 +299,78 @@ func TestWorker(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Error("a job that failed is not waiting for its minute")
+}
+
+func TestSubscriber(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	c := connect(t, s)
+	env := []string{"HARK_URL=" + s.URL(), "POSITION=" + filepath.Join(t.TempDir(), "position.txt")}
+	publish := func(n int) string {
+		receipt, err := c.PublishJSON(t.Context(), "orders.paid", n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return receipt.ID.String()
+	}
+	first := publish(1)
+	t.Run("first run", func(t *testing.T) {
+		lines := program(t, env, built(t, "subscriber"))
+		expect(t, lines, "connected")
+		expect(t, lines, first, "orders.paid 1")
+		expect(t, lines, publish(2), "orders.paid 2")
+	})
+	third := publish(3) // while nobody listens
+	lines := program(t, env, built(t, "subscriber"))
+	line := expect(t, lines, "orders.paid") // the first that comes
+	if !strings.HasPrefix(line, third) {
+		t.Errorf("the second run begins with %q", line)
+	}
+}
+
+func TestEventSource(t *testing.T) {
+	s := servertest.Start(t, server.Config{})
+	c := connect(t, s)
+	lines := program(t, []string{"HARK_URL=" + s.URL(), "ADDR=127.0.0.1:0"}, built(t, "eventsource"))
+	app := strings.TrimPrefix(expect(t, lines, "open http://"), "open ")
+	get := func(path string, header http.Header) *bufio.Scanner {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", app+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = header
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp, err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return bufio.NewScanner(resp.Body)
+	}
+	until := func(stream *bufio.Scanner, words string) {
+		t.Helper()
+		for stream.Scan() {
+			if strings.Contains(stream.Text(), words) {
+				return
+			}
+		}
+		t.Fatalf("the stream ended without %q", words)
+	}
+	until(get("/", nil), `new EventSource("/orders")`)
+	publish := func(topic string, n int) string {
+		receipt, err := c.PublishJSON(t.Context(), topic, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return receipt.ID.String()
+	}
+	before := publish("user.42.orders.paid", 1)
+	publish("user.43.orders.paid", 2) // somebody else's
+	stream := get("/orders", http.Header{"Accept": {"text/event-stream"}, "Sec-Fetch-Site": {"same-origin"}, "Referer": {app + "/"}})
+	until(stream, "id: "+before)
+	after := publish("user.42.orders.sent", 3)
+	stream.Scan() // data
+	until(stream, "id: ")
+	if stream.Text() != "id: "+after {
+		t.Errorf("the next id is %q", stream.Text())
+	}
+	until(get("/orders", http.Header{"Last-Event-Id": {before}}), "id: "+after) // as a browser comes back
 }

@@ -66,6 +66,7 @@ type Config struct {
 	DrainWindow time.Duration `help:"At a stop, live clients are told to come back at times spread over this (30s)." env:"HARK_DRAIN_WINDOW" yaml:"drain_window"`
 	StopTimeout time.Duration `help:"How long a stop waits for deliveries under way (15s)." env:"HARK_STOP_TIMEOUT" yaml:"stop_timeout"`
 
+	Demo      bool   `help:"Serve the demo page /demo/chat, as hark dev does." env:"HARK_DEMO" yaml:"demo"`
 	DebugAddr string `help:"Loopback address for profiles (pprof); off when empty." placeholder:"HOST:PORT" env:"HARK_DEBUG_ADDR" yaml:"debug_addr" hidden:""`
 
 	LogLevel  string `help:"debug, info, warn or error (info)." env:"HARK_LOG_LEVEL" yaml:"log_level"`

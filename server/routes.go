@@ -73,9 +73,9 @@ func (s *Server) routes(a *api.API) []route {
 	const pub, sub, man, adm = access(registry.ScopePublish), access(registry.ScopeSubscribe), access(registry.ScopeManage), access(registry.ScopeAdmin)
 	const see = man | seeBin
 	const listen, send = sub | browsers | foreign, pub | foreign
-	const stream = listen | streaming
 	const socket = browsers | later               // each frame asks for what it needs
 	const hub = browsers | mercureNames | foreign // claims say what is allowed, not scopes
+	const stream, watch = listen | streaming, hub | streaming
 	pages := s.pages()
 	return []route{
 		{"POST", "/v1/events", send, "Publish one event or an atomic batch", nil, api.Raw(a.Publish), docPublish},
@@ -173,7 +173,7 @@ func (s *Server) routes(a *api.API) []route {
 		{"POST", "/v1/admin/backup", adm, "Stream a backup of the whole server", nil, api.Raw(a.StreamBackup), docBackup},
 
 		{"POST", "/.well-known/mercure", hub, "Publish an update by Mercure", nil, api.Raw(s.mercure.Publish), docMercurePublish},
-		{"GET", "/.well-known/mercure", hub, "Subscribe by Mercure", nil, api.Raw(s.mercure.Subscribe), docMercureSubscribe},
+		{"GET", "/.well-known/mercure", watch, "Subscribe by Mercure", nil, api.Raw(s.mercure.Subscribe), docMercureSubscribe},
 		{"GET", "/.well-known/mercure/subscriptions", hub, "List Mercure subscriptions", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
 		{"GET", "/.well-known/mercure/subscriptions/{topic}", hub, "List Mercure subscriptions to a topic", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
 		{"GET", "/.well-known/mercure/subscriptions/{topic}/{subscriber}", hub, "Get a Mercure subscription", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
@@ -185,6 +185,7 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/bins/{id}", public, "", nil, pages.BinPage(), nil},
 		{"GET", "/bins/{id}/{request}", public, "", nil, pages.BinPage(), nil},
 		{"GET", "/bins/{id}/{request}/body", public, "", nil, pages.Body(), nil},
+		{"GET", "/demo/chat", public, "", nil, pages.ChatPage(), nil},
 		{"GET", "/assets/{digest}/{name}", public, "", nil, http.HandlerFunc(pages.Asset), nil},
 
 		{"GET", "/hark.js", public, "", nil, js.Handler(), nil},

@@ -1,10 +1,13 @@
 package server_test
 
 import (
+	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -218,6 +221,52 @@ func TestTokenStreams(t *testing.T) {
 	ended(res, "overloaded", time.Second)
 	if status, _, body := call(t, "GET", admin.url+"/v1/events?topic=a&token="+often.Token, ""); status != 429 {
 		t.Errorf("who can be told so is: %d %s", status, body)
+	}
+}
+
+// TestTokensAreNotLogged: not where they were shown, nor when they are refused.
+func TestTokensAreNotLogged(t *testing.T) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { write.Close() }) // after the server, which writes there
+	stderr := os.Stderr
+	os.Stderr = write
+	admin := adminDesk(t, server.Config{LogLevel: "debug", LogFormat: "json"})
+	os.Stderr = stderr
+	logged := make(chan string, 1000)
+	go func() {
+		for lines := bufio.NewScanner(read); lines.Scan(); {
+			logged <- lines.Text()
+		}
+	}()
+	m := admin.mint(`{"user":"42","subscribe":["a"]}`)
+	spoiled := m.Token[:len(m.Token)-4] + "AAAA"
+	for _, token := range []string{m.Token, spoiled} {
+		for _, path := range []string{"/v1/events?topic=a&token=", "/v1/events?token=", "/v1/events?topic=a..b&token=", "/v1/keys?token=", "/nothing?token="} {
+			status, h, body := call(t, "GET", admin.url+path+token, "")
+			call(t, "POST", admin.url+path+token, "{}", "Authorization", "Bearer "+token, "Cookie", "hark_token="+token)
+			if strings.Contains(string(body), token[:40]) || strings.Contains(fmt.Sprint(h), token[:40]) {
+				t.Errorf("%s: %d %v %s", path, status, h, body)
+			}
+		}
+	}
+	admin.call("POST", "/v1/tokens/revoke", `{"id":"`+m.ID+`"}`)
+	call(t, "GET", admin.url+"/v1/events?token="+m.Token, "")
+	text := ""
+	for deadline := time.After(20 * time.Second); !strings.Contains(text, "was revoked"); { // of the last request
+		select {
+		case line := <-logged:
+			text += line + "\n"
+		case <-deadline:
+			t.Fatalf("the last request is not logged: %s", text)
+		}
+	}
+	for _, secret := range []string{m.Token[:40], m.Token[50:90], spoiled[len(spoiled)-20:], admin.key} {
+		if strings.Contains(text, secret) {
+			t.Errorf("the log has %s", secret)
+		}
 	}
 }
 

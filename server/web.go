@@ -15,7 +15,8 @@ import (
 
 // pages makes what people look at.
 func (s *Server) pages() *web.Web {
-	c := web.Config{Bins: binsOfPages{s}, Caller: s.mayManage, Base: s.front.Base, Curl: capture.Curl, Log: s.log}
+	c := web.Config{Bins: binsOfPages{s}, Caller: s.mayManage, Base: s.front.Base, Curl: capture.Curl, Log: s.log,
+		Demo: s.cfg.Dev || s.cfg.Demo}
 	for _, row := range scheme.Schemes() {
 		c.Schemes = append(c.Schemes, web.Scheme{Name: row.Name, Title: row.Title, SecretHelp: row.SecretHelp,
 			Secret: row.Secrets != scheme.NoSecrets, Sign: row.CanSign(), Settings: needsSettings(row)})

@@ -195,10 +195,14 @@ func snippet(data []byte, limit int) string {
 	if !utf8.Valid(data) {
 		return "(" + count(len(data), "byte") + ", not text)"
 	}
-	s := strings.Join(strings.Fields(string(data)), " ")
+	return harmless(strings.Join(strings.Fields(string(data)), " "), limit)
+}
+
+// harmless bounds a text, and never lets a stranger's body steer the terminal.
+func harmless(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '�' // never let a stranger's body steer the terminal
+			return '�'
 		}
 		return r
 	}, s)

@@ -26,15 +26,16 @@ import (
 func main() {
 	log.SetFlags(0)
 	out := flag.String("out", "docs/pictures", "folder of the pictures")
+	only := flag.String("only", "", "make only those of this page: bin or chat")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	if err := run(ctx, *out); err != nil {
+	if err := run(ctx, *out, *only); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, out string) error {
+func run(ctx context.Context, out, only string) error {
 	dir, err := os.MkdirTemp("", "hark-pictures-")
 	if err != nil {
 		return err
@@ -58,23 +59,32 @@ func run(ctx context.Context, out string) error {
 		return err
 	}
 	defer b.Close()
-	st := &studio{ctx: ctx, server: s, out: out}
+	st := &studio{ctx: ctx, server: s, out: out, browser: b}
 	if st.page, err = b.Open(ctx, browser.View{Width: 1280, Height: 800}, s.URL+"/bins"); err != nil {
 		return err
 	}
-	return st.shoot()
+	if only != "chat" {
+		if err := st.bins(); err != nil {
+			return err
+		}
+	}
+	if only != "bin" {
+		return st.chat()
+	}
+	return nil
 }
 
-// studio takes the pictures one after the other, of one bin.
+// studio takes the pictures one after the other, of one bin and one room.
 type studio struct {
-	ctx    context.Context
-	server *testenv.Server
-	page   *browser.Page
-	out    string
-	bin    struct{ ID, URL string }
+	ctx     context.Context
+	server  *testenv.Server
+	browser *browser.Browser
+	page    *browser.Page
+	out     string
+	bin     struct{ ID, URL string }
 }
 
-func (st *studio) shoot() error {
+func (st *studio) bins() error {
 	api := st.server.API()
 	if err := api.Call(st.ctx, "POST", "/v1/bins", map[string]any{"name": "Checkout"}, &st.bin); err != nil {
 		return err

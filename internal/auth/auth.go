@@ -73,7 +73,7 @@ type Authenticator struct {
 func New(c Config) *Authenticator {
 	a := &Authenticator{registry: c.Registry, tokens: newTokens(c.Registry, c.Issuer, c.Fetch), origins: c.Origins, anonymous: c.Anonymous,
 		hooks: c.Hooks, meters: meters{rate: c.RateLimit, burst: c.Burst, m: make(map[hark.KeyID]*meter)}}
-	a.tokens.rate = c.TokenRate
+	a.tokens.rate, a.tokens.keyRate = c.TokenRate, c.RateLimit
 	a.tokens.keys.changed = func() { a.tokens.cache.clear(); a.tell() }
 	if c.Hooks.KeysFailed != nil {
 		a.tokens.keys.failed = c.Hooks.KeysFailed

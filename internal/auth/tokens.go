@@ -43,7 +43,8 @@ type tokens struct {
 	issuer   Issuer
 	keys     *keySet
 	cache    tokenCache
-	rate     float64 // requests per second of one token; 0 for any
+	// rate is in requests per second of one token, keyRate of one key; 0 for any.
+	rate, keyRate float64
 }
 
 // facts are what a verified token adds to its Principal for later questions. But for
@@ -99,7 +100,11 @@ func (ts *tokens) authenticate(token string, now time.Time) (Principal, error) {
 
 // spend counts a request with a token.
 func (ts *tokens) spend(p *Principal, now time.Time) error {
-	return take(&p.token.limit, ts.rate, max(20, int(2*ts.rate)), now, "token")
+	perSecond := ts.rate
+	if p.Mercure != nil && len(p.Mercure.Publish) > 0 { // a Mercure publisher is a program, as who has a key
+		perSecond = ts.keyRate
+	}
+	return take(&p.token.limit, perSecond, max(20, int(2*perSecond)), now, "token")
 }
 
 // recheck tells whether a token that was verified holds now.

@@ -1,5 +1,6 @@
 // Package web serves the pages that people look at: /bins and /bins/{id}, the first
-// piece of the dashboard. Pages are rendered here, with html/template; what makes them
+// piece of the dashboard, and the demo /demo/chat, which is a client of the API like
+// any other and has no data of its own. Pages are rendered here, with html/template; what makes them
 // live is one small script. Nothing is built, and nothing is loaded from elsewhere.
 //
 // # What a page is
@@ -10,6 +11,7 @@
 //	GET  /bins/{id}?view=…            takes the bin's capability into a cookie, goes to the clean URL
 //	GET  /bins/{id}/{request}         list and that request; ?tab= and ?as= choose what is shown
 //	GET  /bins/{id}/{request}/body    the body as a download, never as a page
+//	GET  /demo/chat                   a chat room over any live transport; ?room= names it
 //	GET  /assets/{digest}/{name}      style and script, under a digest of them, kept for ever
 //
 // Reading needs no script: the list, every tab and every form of a body is a link. With
@@ -41,5 +43,5 @@
 // style of their own. Colours keep WCAG AA contrast, every control has a visible focus,
 // and motion stops for those who ask for less.
 //
-// Read in this order: web.go, bin.go, view.go, body.go, templates, assets.
+// Read in this order: web.go, bin.go, view.go, body.go, chat.go, templates, assets.
 package web

@@ -66,7 +66,9 @@ type Config struct {
 	Curl func(c *hark.Capture, url string) string
 	// Schemes are those that a bin can verify with, in the order of the form.
 	Schemes []Scheme
-	Log     *slog.Logger
+	// Demo serves the chat demo.
+	Demo bool
+	Log  *slog.Logger
 }
 
 // Scheme is a row of the table of verification schemes, as far as a form shows it.
