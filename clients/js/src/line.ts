@@ -31,6 +31,8 @@ export class Member {
   cursor?: string;
   /** Fed by the stream of the line. */
   joined = false;
+  /** Another token was tried, because it was refused. */
+  asked = false;
   /** Takes the token that was asked for: null if there is none for us any more. */
   answer?: (token: string | null | undefined) => void;
 
@@ -60,6 +62,7 @@ export class Line {
   private heard = 0; // the last sign of life
   private index: number; // in the order of transports
   private fails = 0; // attempts in a row that did not work
+  private hasty = 0; // connections in a row that worked for a moment only
   private trials = 0; // to go back to a better transport
   private asked: boolean; // for another token, after a refusal
   private stale = false; // the token must be renewed first
@@ -253,7 +256,8 @@ export class Line {
   /** decide draws the conclusion from an end: what changes, and how long to wait. */
   private decide(f: Fault): number {
     if (f === reopened) return 0;
-    const lost = () => f.wait ?? this.retry ?? 1000 + Math.random() * 1000;
+    this.hasty = this.worked && Date.now() - this.began < 1000 ? this.hasty + 1 : 0;
+    const lost = () => Math.max(f.wait ?? this.retry ?? 1000 + Math.random() * 1000, this.hasty > 3 ? backOff(this.hasty - 3) : 0);
     if (f.polite) {
       this.stale = f.verdict === "token" && this.mayRenew();
       return lost();
@@ -289,12 +293,15 @@ export class Line {
 
   /** admit lets one member read alone, up to where the others are. */
   private async admit(m: Member, signal: AbortSignal): Promise<void> {
+    const behind = () => this.live && newer(this.position, m.cursor);
     try {
-      for (;;) {
+      for (let ends = 0; ends < 3;) {
         const page = await this.page({ topics: m.topics, ...m.start() }, 0, signal);
         if (this.members.get(m.id) !== m) return;
         this.feed(page, m);
-        if (!page.more && (!this.live || !newer(this.position, m.cursor))) break;
+        if (page.more) continue;
+        if (!behind()) break;
+        ends++; // the others went on meanwhile
       }
     } catch (e) {
       const f = e as Fault;
@@ -303,7 +310,7 @@ export class Line {
     }
     m.joined = true;
     if (!this.live) return;
-    if (m.topics.every((t) => this.topics.has(t))) this.say("live", {}, m);
+    if (!behind() && m.topics.every((t) => this.topics.has(t))) this.say("live", {}, m);
     else this.reopen();
   }
 

@@ -143,7 +143,9 @@ function hear(line: Line, f: Frame): void {
   const m = line.members.get(f.sub!);
   if (f.type === "error") {
     const status = f.status ?? 500;
-    const verdict = status === 401 || (status === 403 && line.mayRenew()) ? "token" : status >= 400 && status < 500 && status !== 429 ? "refused" : "again";
+    const again = status === 403 && m && !m.asked && line.mayRenew(); // with another token, once
+    if (again) m.asked = true;
+    const verdict = status === 401 || again ? "token" : status >= 400 && status < 500 && status !== 429 ? "refused" : "again";
     const fault = new Fault(verdict, f.detail ?? f.code ?? "refused", status, f.code);
     if (verdict === "refused" && m) line.refuse(m, fault);
     else if (verdict !== "refused" || status === 403) throw fault;

@@ -1,4 +1,6 @@
 // load compiles a module of src for a test.
+import { createHash } from "node:crypto";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { build } from "esbuild";
 
 export async function load(name) {
@@ -6,7 +8,12 @@ export async function load(name) {
     entryPoints: [new URL(`../src/${name}.ts`, import.meta.url).pathname],
     bundle: true, format: "esm", target: "node18", write: false, charset: "utf8",
   });
-  return import("data:text/javascript;base64," + Buffer.from(outputFiles[0].text).toString("base64"));
+  const { text } = outputFiles[0];
+  const folder = new URL("../node_modules/.hark/", import.meta.url);
+  mkdirSync(folder, { recursive: true });
+  const file = new URL(`${name}-${createHash("sha256").update(text).digest("hex").slice(0, 12)}.mjs`, folder);
+  writeFileSync(file, text);
+  return import(file);
 }
 
 // seeded returns a generator of random numbers and prints what it takes to run it again.
