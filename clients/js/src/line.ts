@@ -71,6 +71,7 @@ export class Line {
   private topics = new Set<string>(); // of the stream
   private position?: string; // of the stream
   private abort = new AbortController();
+  private quiet = false; // opened anew in good health: nobody need know
   private wakeUp = () => {};
   private timers: Partial<Record<"watch" | "renew" | "shrink" | "better", ReturnType<typeof setTimeout>>> = {};
 
@@ -189,14 +190,15 @@ export class Line {
   /** sleep waits, or throws what aborted it; a wake-up ends it. */
   async sleep(ms: number, signal: AbortSignal): Promise<void> {
     this.heard = Date.now() + ms; // silence is meant
+    let timer: ReturnType<typeof setTimeout>;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      signal.addEventListener("abort", this.wakeUp = () => {
-        clearTimeout(timer);
-        resolve();
-      });
-      if (signal.aborted) this.wakeUp();
+      timer = setTimeout(resolve, ms);
+      this.wakeUp = resolve;
+      signal.addEventListener("abort", this.wakeUp);
+      if (signal.aborted) resolve();
     });
+    clearTimeout(timer!);
+    signal.removeEventListener("abort", this.wakeUp);
     this.wakeUp = () => {};
     this.alive();
     if (signal.aborted) throw signal.reason;
@@ -215,6 +217,8 @@ export class Line {
 
   private async run(): Promise<void> {
     this.running = true;
+    await null; // those who come at the same time begin together
+    await null;
     while (this.members.size) {
       this.abort = new AbortController();
       const { signal } = this.abort;
@@ -229,6 +233,7 @@ export class Line {
       for (const t of ["watch", "better"] as const) clearTimeout(this.timers[t]);
       const fault = why instanceof Fault ? why : new Fault("again", (why as Error)?.message ?? String(why));
       const delay = this.decide(fault);
+      this.quiet = fault === reopened && (this.worked || this.quiet);
       this.abort.abort(reopened); // whatever is still under way
       if (delay && this.members.size) {
         this.say("waiting", { error: fault, retryIn: Math.round(delay) });
@@ -245,7 +250,7 @@ export class Line {
     this.worked = false;
     this.position = undefined;
     for (const m of this.members.values()) m.joined = false;
-    this.say("connecting");
+    if (!this.quiet) this.say("connecting");
     this.alive();
     this.watch();
     if (this.transport !== "websocket") await this.settle(signal);

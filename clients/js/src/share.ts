@@ -115,6 +115,7 @@ export class Port {
     this.lost = worker.onerror = () => {
       if (this.where !== "worker") return;
       this.answered();
+      this.send({ t: "bye" });
       worker.port.onmessage = null;
       this.viaLock();
     };

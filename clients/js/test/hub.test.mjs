@@ -91,10 +91,11 @@ test("a gap is told to those who were away, and to no others", async (t) => {
   const old = new Tab(hub, "old", wants(f, { after: id(3) }));
   const young = new Tab(hub, "young", wants(f, { topics: ["a", "b"], after: id(15) }));
   young.join();
-  old.join();
+  old.join(); // at the same time: one stream, from where the older is
   await until("all", () => old.ids.length === 10 && young.ids.length === 5);
   assert.deepEqual([old.gaps.length, young.gaps.length], [1, 0]);
   assert.equal(old.gaps[0].to, id(10));
+  assert.deepEqual(f.requests.map((q) => [q.path, q.after]), [["/v1/stream", id(3)]]);
 });
 
 test("a tab that is gone without a word is forgotten, and may come again", async (t) => {

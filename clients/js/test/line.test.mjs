@@ -217,6 +217,20 @@ test("better transports are tried again, less and less often", async (t) => {
   assert.deepEqual([told.last.transport, told.last.state], ["sse", "live"]);
 });
 
+test("polling for long leaves nothing behind", async (t) => {
+  const n = network(t, () => json({ events: [], cursor: id(1) }));
+  member(line(t, { order: ["poll"] }));
+  await n.pass(1000);
+  const { signal } = n.requests[0];
+  let listening = 0;
+  const { addEventListener, removeEventListener } = signal;
+  signal.addEventListener = (...a) => (listening++, addEventListener.apply(signal, a));
+  signal.removeEventListener = (...a) => (listening--, removeEventListener.apply(signal, a));
+  await n.pass(600_000, 1000);
+  assert.ok(n.requests.length > 100 && n.requests.length < 140, `${n.requests.length} polls in ten minutes`);
+  assert.ok(listening - n.requests.length < 5, `${listening} listeners`); // the network of this test has one for each request
+});
+
 test("what worked the last time goes first", async (t) => {
   const n = network(t, (q) => (q.wait ? undefined : json({ events: [], cursor: id(1) })));
   const told = member(line(t, { prefer: "longpoll" }));
@@ -267,6 +281,7 @@ test("a token is replaced before it ends, by the clock of who made it", async (t
   await n.pass(80_000);
   assert.equal(told.tokens, 2);
   assert.deepEqual([...new Set(told.states)], ["connecting", "live"], "nothing was lost on the way");
+  assert.equal(told.states.filter((s) => s === "connecting").length, 1, "nor said");
   clearInterval(keep);
 });
 

@@ -40,9 +40,7 @@ test("installed in a project of TypeScript it has types, and in Node it runs", (
     // @ts-expect-error
     subscribe("a", { onevent() {} });
   `);
-  for (const [module, moduleResolution] of [["nodenext", "nodenext"], ["esnext", "bundler"]]) {
-    execFileSync(join(here, "node_modules/.bin/tsc"), ["--noEmit", "--strict", "--target", "es2022", "--module", module, "--moduleResolution", moduleResolution, "--lib", "es2022,dom", "use.ts"], { cwd: dir, stdio: "inherit" });
-  }
+  execFileSync(join(here, "node_modules/.bin/tsc"), ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom", "use.ts"], { cwd: dir, stdio: "inherit" });
   const out = execFileSync(process.execPath, ["--input-type=module", "-e", `import { subscribe } from "@harkhq/client"; console.log(typeof subscribe)`], { cwd: dir, encoding: "utf8" });
   assert.equal(out.trim(), "function");
 });
