@@ -4,8 +4,8 @@
 // internal/live.
 //
 // Source: "The Mercure Protocol", draft-dunglas-mercure-07, which hubs before 1.0
-// speak. Files, in reading order: topic.go (topics to and from Hark's), selector.go,
-// update.go (form to events, and back), frame.go (the stream), grant.go (who may),
+// speak. Files, in reading order: topic.go (topics to and from Hark's), selector.go and
+// template.go, update.go (form to events, and back), frame.go (the stream), grant.go (who may),
 // filter.go (who sees), subscription.go (who is there), dialect.go (what of the wire
 // depends on the version of the protocol: the one place to add 1.0 to).
 //

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
+	"sync/atomic"
 
 	"github.com/harkhq/hark"
 )
@@ -21,6 +22,7 @@ type Filter struct {
 
 // NewFilter makes the filter of a subscription.
 func NewFilter(want Selectors, may Grant) *Filter {
+	may = Grant{Subscribe: may.Subscribe, Reach: may.Reach} // many share a filter, and it outlives the first of them
 	f := &Filter{want: want, may: may, exact: len(want) == 1 && want[0].isExact()}
 	if f.exact && len(may.Subscribe) == 0 && len(may.Reach) == 0 {
 		f.key = "mercure-public" // the same for every such subscription, whatever its topic
@@ -46,12 +48,31 @@ func NewFilter(want Selectors, may Grant) *Filter {
 // Key is the same for filters that decide alike.
 func (f *Filter) Key() string { return f.key }
 
+// lastSeen is what an event was read as last: it is tested against one filter after the other.
+var lastSeen atomic.Pointer[struct {
+	event *hark.Event
+	view  view
+}]
+
+// seen is viewOf, once for many filters. Events in the log never change.
+func seen(e *hark.Event) *view {
+	last := lastSeen.Load()
+	if last == nil || last.event != e {
+		last = &struct {
+			event *hark.Event
+			view  view
+		}{e, viewOf(e)}
+		lastSeen.Store(last)
+	}
+	return &last.view
+}
+
 // Match reports whether the subscriber sees e.
 func (f *Filter) Match(e *hark.Event) bool {
 	if f.exact && e.Attributes[attrPrivate] == "" {
 		return true
 	}
-	v := viewOf(e)
+	v := seen(e)
 	if !f.exact && slices.IndexFunc(v.topics, f.want.Match) != v.copy {
 		return false // not meant, or another copy stands for it
 	}

@@ -2,29 +2,23 @@ package mercure
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/harkhq/hark"
-	"github.com/yosida95/uritemplate/v3"
 )
 
 const (
 	// MaxSelectors is how many a subscription may hold.
 	MaxSelectors = 128
 	maxClaimed   = 256
-	// Templates become regular expressions, which match in linear time; these bound
-	// how large one of them gets.
-	maxTemplateBytes = 1024
-	maxTemplateVars  = 32
 )
 
 // Selector says which topics are meant: "*" every Mercure topic, hark:<pattern>
 // Hark's own, a URI template (RFC 6570) what it can expand to, and any string itself.
 type Selector struct {
 	text     string
-	template *regexp.Regexp
+	template *template
 	native   hark.Pattern
 }
 
@@ -43,23 +37,8 @@ func ParseSelector(field, text string) (Selector, error) {
 		return s, nil
 	}
 	var err error
-	s.template, err = compile(field, text)
+	s.template, err = parseTemplate(field, text)
 	return s, err
-}
-
-// compile returns nil for what is no template.
-func compile(field, text string) (*regexp.Regexp, error) {
-	if !strings.Contains(text, "{") {
-		return nil, nil
-	}
-	if len(text) > maxTemplateBytes || strings.Count(text, "{")+strings.Count(text, ",") > maxTemplateVars {
-		return nil, bad(field, fmt.Sprintf("a URI template has at most %d bytes and %d variables", maxTemplateBytes, maxTemplateVars))
-	}
-	t, err := uritemplate.New(text)
-	if err != nil {
-		return nil, nil
-	}
-	return t.Regexp(), nil
 }
 
 // String returns the selector as it was written.
@@ -75,7 +54,7 @@ func (s *Selector) Match(t string) bool {
 	if name, ok := native(t); ok {
 		return s.native != "" && s.native.Match(name)
 	}
-	return s.isAll() || s.text == t || s.template != nil && s.template.MatchString(t)
+	return s.isAll() || s.text == t || s.template != nil && s.template.match(t)
 }
 
 // Selectors mean what one of them means.

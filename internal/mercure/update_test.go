@@ -162,8 +162,8 @@ func TestFrame(t *testing.T) {
 	}
 }
 
-// seen returns the offsets of events that a subscriber sees.
-func seen(f *Filter, want Selectors, events []*hark.Event) []hark.Offset {
+// sees returns the offsets of events that a subscriber sees.
+func sees(f *Filter, want Selectors, events []*hark.Event) []hark.Offset {
 	var at []hark.Offset
 	for _, e := range events {
 		if hark.MatchAny(want.Patterns(), e.Topic) && f.Match(e) {
@@ -217,7 +217,7 @@ func TestFilter(t *testing.T) {
 		{want: []string{"/x/x{+more}"}, sees: []hark.Offset{9}},
 	} {
 		want, may := selectors(t, c.want...), Grant{Subscribe: selectors(t, c.claim...), Reach: c.reach}
-		if got := seen(NewFilter(want, may), want, events); !slices.Equal(got, c.sees) {
+		if got := sees(NewFilter(want, may), want, events); !slices.Equal(got, c.sees) {
 			t.Errorf("%q with %q %q sees %v, want %v", c.want, c.claim, c.reach, got, c.sees)
 		}
 	}
