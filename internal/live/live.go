@@ -111,11 +111,7 @@ func (h *Hub) locate(t hark.TenantID, patterns []hark.Pattern, s start) (after h
 	case given > 1:
 		return 0, nil, hark.Invalidf("from", "give at most one of after, from and last")
 	case s.after != "":
-		c, err := hark.ParseCursor(s.after)
-		if err != nil {
-			return 0, nil, err
-		}
-		return h.log.Position(c)
+		return h.resume(t, s.after)
 	case s.last != 0:
 		after, err = h.log.Latest(t, patterns, s.last)
 		return after, nil, err
@@ -124,6 +120,23 @@ func (h *Hub) locate(t hark.TenantID, patterns []hark.Pattern, s start) (after h
 		return after, nil, err
 	}
 	return h.log.End(), nil, nil
+}
+
+// resume finds where reading goes on after a cursor. What is missing in between, with a
+// restore or by retention, is one gap, so that the head of an answer can tell it.
+func (h *Hub) resume(t hark.TenantID, cursor string) (after hark.Offset, gap *hark.Gap, err error) {
+	c, err := hark.ParseCursor(cursor)
+	if err != nil {
+		return 0, nil, err
+	}
+	after, gap, err = h.log.Position(c)
+	if lost := h.log.Floor(t) - 1; err == nil && after < lost {
+		if gap == nil {
+			gap = &hark.Gap{From: c, Reason: hark.GapRetention}
+		}
+		after, gap.To = lost, h.log.Cursor(lost)
+	}
+	return after, gap, err
 }
 
 // from reads "earliest", "now", a time or an event id; an id means from that event on.

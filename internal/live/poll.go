@@ -100,7 +100,10 @@ func (h *Hub) poll(ctx context.Context, c Caller, a *asked, p polling) (*answer,
 		return nil, err
 	}
 	got := &answer{next: page.Next, gap: page.Gap, more: page.More}
-	if got.gap == nil {
+	if a.gap != nil {
+		if page.Gap != nil { // retention took more meanwhile
+			a.gap.To = page.Gap.To
+		}
 		got.gap = a.gap
 	}
 	for _, e := range page.Events {

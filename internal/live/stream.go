@@ -89,7 +89,7 @@ func (h *Hub) Stream(w http.ResponseWriter, r *http.Request, s *Stream) error {
 	head.Set("Content-Type", s.Format.ContentType)
 	head.Set("Cache-Control", "private, no-cache, no-store, must-revalidate, max-age=0")
 	head.Set("X-Accel-Buffering", "no") // of nginx: or it holds events back
-	head.Set("Hark-Cursor", h.log.Cursor(s.After).String())
+	head.Set("Hark-Cursor", h.start(s).String())
 	if s.Gap != nil {
 		head.Set("Hark-Gap", gapHeader(s.Gap))
 	}
@@ -126,9 +126,18 @@ func (h *Hub) refuse(w http.ResponseWriter, s *Stream, why string, reconnect tim
 	return nil
 }
 
+// start is the cursor of a client that has heard nothing yet. It lies before a gap: who is
+// cut off before it was told must be told again.
+func (h *Hub) start(s *Stream) hark.Cursor {
+	if s.Gap != nil {
+		return s.Gap.From
+	}
+	return h.log.Cursor(s.After)
+}
+
 // opening is the first bytes of a stream's body.
 func (h *Hub) opening(s *Stream) []byte {
-	b := s.Format.Prelude(nil, h.log.Cursor(s.After), spread(2*time.Second))
+	b := s.Format.Prelude(nil, h.start(s), spread(2*time.Second))
 	if s.Gap != nil {
 		b = s.Format.Gap(b, s.Gap)
 	}
