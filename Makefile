@@ -68,6 +68,7 @@ SOAK ?= 30m
 .PHONY: soak
 soak: ## long runs: ROUNDS of kill -9, RUNS of the simulation, SOAK of each model check and of power cuts
 	HARK_SOAK_ROUNDS=$(ROUNDS) $(GO) test -count=1 -timeout 24h -run Crash ./e2e
+	HARK_SOAK=$(SOAK) $(GO) test -count=1 -timeout 24h -run LiveModel ./e2e
 	$(GO) test -count=1 -timeout 24h -run Simulation ./internal/deliver -deliver.runs=$(RUNS)
 	$(GO) test -count=1 -timeout 24h ./internal/eventlog -eventlog.soak=$(SOAK)
 	$(GO) test -count=1 -timeout 24h ./internal/store -store.soak=$(SOAK)

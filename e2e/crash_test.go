@@ -37,7 +37,6 @@ func TestCrash(t *testing.T) {
 // soak says how many rounds to play, and with which seed; it prints the seed.
 func soak(t *testing.T, rounds int) (n int, seed uint64) {
 	t.Helper()
-	seed = uint64(time.Now().UnixNano())
 	if text := os.Getenv("HARK_SOAK_ROUNDS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -45,6 +44,13 @@ func soak(t *testing.T, rounds int) (n int, seed uint64) {
 		}
 		rounds = n
 	}
+	return rounds, chance(t)
+}
+
+// chance is the seed of a test's choices; it is printed.
+func chance(t *testing.T) (seed uint64) {
+	t.Helper()
+	seed = uint64(time.Now().UnixNano())
 	if text := os.Getenv("HARK_SEED"); text != "" {
 		n, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
@@ -53,7 +59,7 @@ func soak(t *testing.T, rounds int) (n int, seed uint64) {
 		seed = n
 	}
 	t.Logf("HARK_SEED=%d", seed)
-	return rounds, seed
+	return seed
 }
 
 // killer is a world whose server is killed again and again.

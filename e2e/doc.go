@@ -14,5 +14,20 @@
 //	stop_test.go       stop, backup, restore, lock, a gap that is told
 //	newcomer_test.go   the README's own commands
 //
+// Those of the live transports are listened to by followers with code of their
+// own (package live); live_env_test.go is what they are written with:
+//
+//	live_crash_test.go         kill -9 in the middle of a fan-out, resumed over any transport
+//	live_gap_test.go           gaps are told everywhere, and none is false
+//	live_backlog_test.go       a million events; 50,000 missed in one resume
+//	live_stall_test.go         readers that stop reading cost nobody anything
+//	live_path_test.go          networks that cut, trickle and hold back
+//	live_stop_test.go          a rolling restart is spread, and boring
+//	live_token_test.go         tokens: expiry, revocation, reach, forgeries
+//	live_abuse_test.go         bad requests, bad sockets, silent peers
+//	live_socket_abuse_test.go  the same for WebSocket, and what its frames may say
+//	live_unmodified_test.go    curl, npm eventsource, Chromium, Firefox
+//	live_model_test.go         all of it at random
+//
 // A test that cannot run fails; none is skipped.
 package e2e

@@ -23,7 +23,7 @@ type Book struct {
 	open   map[string]string // token to topic, of what was not answered
 	stored map[string]Event  // by id, once [Book.Compare] was called
 	floor  string            // the oldest id stored then
-	top    string            // the newest
+	undone []Gap             // what restores took back
 }
 
 // data is what is published; the padding makes events of a size.
@@ -33,7 +33,8 @@ type data struct {
 }
 
 // Publish publishes one event for each topic given, as one atomic batch, and
-// notes the outcome. ok is false without an answer; any answer but 2xx is an error.
+// notes the outcome. ok is false
+// without an answer, or from a server that stops; any other answer but 2xx is an error.
 func (b *Book) Publish(ctx context.Context, api testenv.API, pad int, topics ...string) (ok bool, err error) {
 	b.mu.Lock()
 	if b.open == nil {
@@ -52,8 +53,8 @@ func (b *Book) Publish(ctx context.Context, api testenv.API, pad int, topics ...
 		body = events[0]
 	}
 	answer, err := api.Do(ctx, "POST", "/v1/events", body)
-	if err != nil {
-		return false, nil
+	if err != nil || answer.Status == 503 {
+		return false, nil // the server is gone, or about to
 	}
 	var p testenv.Published
 	if err := json.Unmarshal(answer.Body, &p); err != nil || !answer.OK() || len(p.All()) != len(topics) {
@@ -116,14 +117,21 @@ func (b *Book) Last(patterns ...string) string {
 func (b *Book) Compare(stored []Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stored, b.floor, b.top = map[string]Event{}, "", ""
+	b.stored, b.floor = map[string]Event{}, ""
 	for _, e := range stored {
 		b.stored[e.ID] = e
 		if b.floor == "" {
 			b.floor = e.ID
 		}
-		b.top = e.ID
 	}
+}
+
+// Undone notes that a restore took back what was acknowledged after one id, up to
+// another: nobody is owed it any more.
+func (b *Book) Undone(after, to string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.undone = append(b.undone, Gap{From: after, To: to})
 }
 
 // Judge says everything that is wrong with what a client saw:
@@ -161,8 +169,8 @@ func (b *Book) Judge(c *Client) []string {
 			complain("%+v was acknowledged as %+v", e, p)
 		case twice:
 			complain("%s came as %s and as %s", e.Token, before, e.ID)
-		case !matches(c.Start.Topics, e.Topic):
-			complain("%+v is not of the topics %q", e, c.Start.Topics)
+		case !matches(c.Topics(), e.Topic):
+			complain("%+v is not of the topics %q", e, c.Topics())
 		case b.stored != nil && e.ID >= b.floor && b.stored[e.ID].ID == "" && !c.lost(e.ID):
 			complain("%+v was seen and is not stored", e)
 		}
@@ -177,7 +185,7 @@ func (b *Book) Judge(c *Client) []string {
 	slices.SortFunc(must, func(x, y Published) int { return strings.Compare(x.ID, y.ID) })
 	missing := 0
 	for _, p := range must {
-		if matches(c.Start.Topics, p.Topic) && !seen[p.ID] && c.owed(p.ID) {
+		if matches(c.Topics(), p.Topic) && !seen[p.ID] && !within(b.undone, p.ID) && c.owed(p.ID) {
 			if missing++; missing <= 3 {
 				complain("%+v is missing: no event, no gap", p)
 			}
@@ -194,13 +202,16 @@ func (b *Book) Judge(c *Client) []string {
 func (c *Client) owed(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.first == "" && (c.Start.Last > 0 || len(c.events) == 0) {
+	if c.first == "" || id <= c.first || id > c.cursor {
 		return false
 	}
-	if id <= c.first || id > c.cursor {
-		return false
-	}
-	return !slices.ContainsFunc(c.told, func(g Told) bool { return g.From < id && id <= g.To })
+	return !slices.ContainsFunc(c.told, func(g Told) bool { return g.holds(id) })
+}
+
+func (g Gap) holds(id string) bool { return g.From < id && id <= g.To }
+
+func within(gaps []Gap, id string) bool {
+	return slices.ContainsFunc(gaps, func(g Gap) bool { return g.holds(id) })
 }
 
 // lost reports whether a restore took an id that the client had seen.
@@ -218,16 +229,11 @@ func (b *Book) Doubts(api func() testenv.API) func(context.Context, Gap) string 
 		if g.Reason != "retention" {
 			return ""
 		}
-		var within []Published
-		for _, p := range b.Acked(">") {
-			if g.From < p.ID && p.ID <= g.To {
-				within = append(within, p)
-			}
-		}
-		if len(within) == 0 {
+		published := slices.DeleteFunc(b.Acked(">"), func(p Published) bool { return !g.holds(p.ID) })
+		if len(published) == 0 {
 			return "nothing was published there"
 		}
-		for _, p := range []Published{within[0], within[len(within)-1]} {
+		for _, p := range []Published{published[0], published[len(published)-1]} {
 			answer, err := api().Do(ctx, "GET", "/v1/events/"+p.ID, nil)
 			if err == nil && answer.OK() {
 				return p.ID + " lies in it and is still there"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type Connection struct {
 	At       time.Time
 	Position string // of the client when it asked
 	Fresh    bool   // it asked for no position
+	Head     http.Header
 }
 
 // Client follows topics through any number of connections, and keeps the record.
@@ -42,6 +44,8 @@ type Client struct {
 	// Start says what to follow; After, From and Last are for the first connection
 	// that is taken up.
 	Start Start
+	// Reach is what a client that names no topics is owed; nil is everything.
+	Reach []string
 	// Check finds out at once why a gap is false; nil believes it.
 	Check func(ctx context.Context, g Gap) (doubt string)
 
@@ -109,7 +113,8 @@ func (c *Client) Connect(ctx context.Context, by Transport) error {
 	start := c.Start
 	c.mu.Lock()
 	c.retry = 0
-	if c.cursor != "" {
+	if c.cursor != "" && (len(c.conns) > 0 || len(start.Extra) == 0) {
+		start.Extra = nil
 		start.After, start.From, start.Last = c.cursor, "", 0
 	}
 	c.mu.Unlock()
@@ -148,6 +153,24 @@ func (c *Client) complainLocked(format string, args ...any) {
 	}
 }
 
+// Tell puts into the record what somebody else's client was told.
+func (c *Client) Tell(ctx context.Context, by Transport, n Note) {
+	c.take(ctx, by, Start{After: c.Cursor()}, n)
+}
+
+// Saw is [Client.Tell] for the JSON of an event under an id.
+func (c *Client) Saw(ctx context.Context, by Transport, id, text string) {
+	e, err := event([]byte(text))
+	if err == nil && e.ID != id {
+		err = broken("the id %q came with %.200q", id, text)
+	}
+	if err != nil {
+		c.complain("%s: %v", by, err)
+		return
+	}
+	c.Tell(ctx, by, Note{Event: e})
+}
+
 // take is told everything that a connection learns.
 func (c *Client) take(ctx context.Context, by Transport, start Start, n Note) error {
 	doubt := ""
@@ -159,7 +182,7 @@ func (c *Client) take(ctx context.Context, by Transport, start Start, n Note) er
 	switch {
 	case n.Opened != nil:
 		fresh := start.After == "" && start.From == "" && start.Last == 0
-		c.conns = append(c.conns, Connection{by, time.Now(), start.After, fresh})
+		c.conns = append(c.conns, Connection{by, time.Now(), start.After, fresh, n.Opened})
 		if start.After != "" && c.first == "" {
 			c.first, c.cursor = start.After, start.After
 		}
@@ -214,10 +237,18 @@ func (c *Client) takeGapLocked(by Transport, g Told) {
 }
 
 func (c *Client) moveLocked(to string) {
-	if c.first == "" && c.Start.From == "" && c.Start.Last == 0 {
+	if c.first == "" {
 		c.first = to
 	}
 	c.cursor = to
+}
+
+// Topics are the patterns of what the client must see.
+func (c *Client) Topics() []string {
+	if len(c.Start.Topics) == 0 {
+		return c.Reach
+	}
+	return c.Start.Topics
 }
 
 // Cursor is the client's position.
@@ -227,11 +258,11 @@ func (c *Client) Cursor() string {
 	return c.cursor
 }
 
-// Forget gives up the position, as a client that starts anew.
-func (c *Client) Forget() {
+// Stand sets the position of a client that tells it in its own way the first time.
+func (c *Client) Stand(at string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cursor = ""
+	c.first, c.cursor = at, at
 }
 
 // Events are the events so far.

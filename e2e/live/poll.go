@@ -28,11 +28,11 @@ func (f *follower) poll(ctx context.Context) error {
 	if f.Wait == 0 {
 		f.Wait = 20 * time.Second
 	}
-	if f.by == LongPoll {
-		q.Set("wait", strconv.Itoa(max(1, int(f.Wait.Seconds()))))
-	}
 	cursor := f.After
 	for n := 1; ; n++ {
+		if f.by == LongPoll && cursor != "" { // without a position, the first answer gives one
+			q.Set("wait", strconv.Itoa(max(1, int(f.Wait.Seconds()))))
+		}
 		p, head, err := f.ask(ctx, q, cursor)
 		if err != nil {
 			return err

@@ -103,7 +103,7 @@ func (f *follower) sse(ctx context.Context) error {
 		return err
 	}
 	req.Header.Set("Accept", "text/event-stream")
-	if f.After != "" && len(f.Extra) == 0 {
+	if f.After != "" {
 		// As a browser does when it comes back: the header wins over what is in the URL.
 		q.Del("after")
 		req.URL.RawQuery = q.Encode()
@@ -148,7 +148,7 @@ func (f *follower) blocks(head http.Header, in *Blocks) error {
 		if err != nil {
 			return err
 		}
-		note, err := f.block(b, n == 0)
+		note, err := b.Note(n == 0)
 		if err != nil {
 			return err
 		}
@@ -166,11 +166,12 @@ func (f *follower) blocks(head http.Header, in *Blocks) error {
 	}
 }
 
-// block reads one block; the first primes the client, unless it is the end at once.
-func (f *follower) block(b *Block, first bool) (note Note, err error) {
+// Note is what a block says; the first of a stream primes the client, unless it is the
+// end at once.
+func (b *Block) Note(first bool) (note Note, err error) {
 	note.Retry = b.Retry
 	switch {
-	case first && b.Type == "" && (!b.HasID || b.Retry <= 0 || b.HasData):
+	case first && b.Type != "end" && (!b.HasID || b.Retry <= 0 || b.HasData || b.Type != ""):
 		return note, broken("the first block is %+v, want a retry and an id alone", *b)
 	case b.fields == 0, b.Type == "ping":
 		note.Alive = true

@@ -18,7 +18,7 @@ import (
 // Transport is one way to follow.
 type Transport string
 
-// The five transports.
+// The transports.
 const (
 	SSE       Transport = "sse"
 	NDJSON    Transport = "ndjson"
@@ -28,10 +28,10 @@ const (
 )
 
 // All are the transports, in a fixed order.
-var All = []Transport{SSE, NDJSON, LongPoll, WebSocket, Poll}
+var All = []Transport{SSE, NDJSON, LongPoll, Poll}
 
 // Streams are the transports that hold one connection open.
-var Streams = []Transport{SSE, NDJSON, WebSocket}
+var Streams = []Transport{SSE, NDJSON}
 
 // Streams reports whether one connection stays open.
 func (t Transport) Streams() bool { return t == SSE || t == NDJSON || t == WebSocket }

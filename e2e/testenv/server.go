@@ -202,6 +202,9 @@ func (s *Server) Kill() error {
 	return nil
 }
 
+// Signal sends the process a signal and returns at once.
+func (s *Server) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
+
 // Stop asks the process to end (SIGTERM). It is an error if it takes longer
 // than within or ends with anything but 0.
 func (s *Server) Stop(within time.Duration) error {
