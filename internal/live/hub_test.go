@@ -57,7 +57,7 @@ func newWorld(t testing.TB, cfg live.Config) *world {
 	return newWorldWith(t, cfg, eventlog.Config{TailEvents: 256, RetainEvery: time.Hour})
 }
 
-func newWorldWith(t testing.TB, cfg live.Config, logs eventlog.Config) *world {
+func newWorldWith(t testing.TB, cfg live.Config, logs eventlog.Config, through ...func(live.Log) live.Log) *world {
 	t.Helper()
 	st, err := store.Open(store.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -70,6 +70,9 @@ func newWorldWith(t testing.TB, cfg live.Config, logs eventlog.Config) *world {
 		t.Fatal(err)
 	}
 	cfg.Log = w.log
+	for _, wrap := range through {
+		cfg.Log = wrap(cfg.Log)
+	}
 	cfg.CallerOf = func(ctx context.Context) live.Caller { return ctx.Value(callerKey{}).(live.Caller) }
 	if w.hub, err = live.New(cfg); err != nil {
 		t.Fatal(err)

@@ -162,6 +162,10 @@ func (p *spot) whole() bool {
 	return end == p.off
 }
 
+// holdsPage reports whether it stands in a page of more than n bytes, which lives as long
+// as somebody stands in it.
+func (p *spot) holdsPage(n int) bool { return p.seg != nil && p.seg.to != 0 && len(p.seg.buf) > n }
+
 // leave gives the segment up and keeps the position.
 func (p *spot) leave() {
 	if p.seg == nil {

@@ -338,6 +338,9 @@ func (s *shard) flush(st *stream) {
 			if st.blocked == 0 {
 				st.blocked = s.now
 			}
+			if st.spot.holdsPage(stallLag) {
+				st.spot.leave()
+			}
 			return
 		default:
 			s.remove(st, "gone")
@@ -486,6 +489,9 @@ func (s *shard) end(st *stream, why string, reconnect time.Duration) {
 		return
 	}
 	st.ending, st.reconnect = why, reconnect
+	if st.state == fetching && st.spot.whole() {
+		st.state = open // it needs no page to say so
+	}
 	s.flush(st)
 }
 
@@ -521,10 +527,10 @@ func (s *shard) beat(now int64) {
 func (s *shard) due(st *stream) {
 	quiet := int64(s.hub.cfg.KeepAlive / time.Second)
 	switch {
-	case st.until != 0 && s.now >= st.until:
-		s.end(st, "expired", spread(time.Second))
 	case st.blocked != 0 && s.now-st.blocked >= int64(s.hub.cfg.SlowAfter/time.Second):
 		s.remove(st, "slow")
+	case st.until != 0 && s.now >= st.until:
+		s.end(st, "expired", spread(time.Second))
 	case st.state == open && len(st.own) == 0 && st.ending == "" && s.now-st.wrote >= quiet && st.spot.whole():
 		s.keepAlive(st)
 	}
