@@ -109,7 +109,8 @@ type Hub struct {
 	cfg     Config
 	log     Log
 	mark    atomic.Uint64 // what the pump has put into the feeds; moves under mu
-	streams atomic.Int64
+	streams seats
+	polls   seats // that wait
 	pages   pages
 	fetches fetchQueue
 	readers chan struct{} // held by a Reader that reads a page
@@ -133,6 +134,8 @@ func New(cfg Config) (*Hub, error) {
 	h.fetches.wake = make(chan struct{}, 1)
 	h.readers = make(chan struct{}, h.cfg.CatchUps)
 	h.pages.init(h)
+	h.streams.init(h.cfg.MaxStreams)
+	h.polls.init(maxPolls)
 	h.drain.init()
 	h.sockets.init(h)
 	for i := range max(2, runtime.GOMAXPROCS(0)) {
@@ -179,7 +182,7 @@ func (h *Hub) closeShards() {
 }
 
 // Streams is how many streams are open.
-func (h *Hub) Streams() int { return int(h.streams.Load()) }
+func (h *Hub) Streams() int { return h.streams.taken() }
 
 // pumpEvents is how many events one round of the pump takes.
 const pumpEvents = 512

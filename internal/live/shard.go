@@ -157,7 +157,7 @@ func (s *shard) refuse(m message) {
 	if m.kind == attach {
 		closeSocket(m.stream.fd)
 		s.hub.release(m.stream.feed)
-		s.hub.streams.Add(-1)
+		s.hub.streams.leave(m.stream.feed.query.Tenant)
 		ended(m.stream.ended)
 	}
 	if m.done != nil {
@@ -478,7 +478,7 @@ func (s *shard) remove(st *stream, why string) {
 	st.spot = spot{}
 	st.own = nil
 	s.hub.release(st.feed)
-	s.hub.streams.Add(-1)
+	s.hub.streams.leave(st.feed.query.Tenant)
 	s.hub.cfg.Hooks.Closed(st.feed.query.Variant.Name, why)
 	ended(st.ended)
 }

@@ -106,7 +106,9 @@ func (h *Hub) ServeWebSocket(w http.ResponseWriter, r *http.Request) error {
 	if s == nil {
 		return acceptErr
 	}
-	s.caller = c
+	if s.caller = c; c != nil {
+		s.seat = c.TenantID()
+	}
 	switch {
 	case hark.KindOf(err) == hark.TooMany, hark.KindOf(err) == hark.Unavailable:
 		e, _ := errors.AsType[*hark.Error](err)
@@ -115,11 +117,10 @@ func (h *Hub) ServeWebSocket(w http.ResponseWriter, r *http.Request) error {
 		s.turnAway(err)
 	case h.drain.begun():
 		s.refuse(endStopping, closeStopping, spread(h.drain.left()))
-	case h.streams.Add(1) > int64(h.cfg.MaxStreams):
-		h.streams.Add(-1)
+	case !h.streams.take(s.seat):
 		s.refuse(endOverloaded, closeOverloaded, 5*time.Second+spread(20*time.Second))
 	case !h.sockets.add(s):
-		h.streams.Add(-1)
+		h.streams.leave(s.seat)
 		s.refuse(endStopping, closeStopping, spread(h.drain.left()))
 	default:
 		h.cfg.Hooks.Opened(websocketName)

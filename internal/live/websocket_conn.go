@@ -33,6 +33,7 @@ const (
 // calls, its writer the one that runs write; there is at most one of each.
 type socket struct {
 	hub    *Hub
+	seat   hark.TenantID // whose seat it has; 0 for one who had yet to say who it is
 	conn   *websocket.Conn
 	net    net.Conn // under conn
 	writer *frameWriter
@@ -605,7 +606,7 @@ func (s *socket) bury() {
 		s.closeSub(sub)
 	}
 	if s.hub.sockets.remove(s) {
-		s.hub.streams.Add(-1)
+		s.hub.streams.leave(s.seat)
 		s.hub.cfg.Hooks.Closed(websocketName, why)
 	}
 }
