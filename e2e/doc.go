@@ -11,6 +11,7 @@
 //	slow_test.go       slow and flooding clients are ended
 //	page_test.go       a hostile page in a real browser cannot touch hark dev
 //	js_test.go         the JavaScript client in Chromium and Firefox: tabs, reloads, networks
+//	js_node_test.go    and in Node, over every transport
 //	stop_test.go       stop, backup, restore, lock, a gap that is told
 //	newcomer_test.go   the README's own commands
 //

@@ -428,7 +428,7 @@ func jsElsewhere(t *testing.T, open opener) {
 	s := startSite(t, "--cors-origin=http://"+addr)
 	options, _ := json.Marshal(map[string]any{"url": s.server.URL})
 	q := url.Values{"follow": {"open.>"}, "options": {string(options)}, "script": {s.server.URL + "/hark.js"}}
-	for _, transport := range []string{"sse", "longpoll", "poll"} {
+	for _, transport := range []string{"sse", "websocket", "longpoll", "poll"} {
 		f := &follower{page: open(t, "http://"+addr+"/page?"+q.Encode()), t: t, name: transport}
 		f.live("leader")
 		f.eval(fmt.Sprintf(`sub.close(), follow("open.>", {url: %q, transport: %q, pollInterval: 500})`, s.server.URL, transport), nil)
