@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/harkhq/hark/internal/api"
 )
 
 // cors says which pages of other origins may use the routes that are marked foreign.
@@ -62,10 +64,23 @@ func (c *cors) preflights(mux *http.ServeMux, routes []route) {
 			h.Set("Allow", allowed+", OPTIONS")
 			if c.answer(h, r) && r.Header.Get("Access-Control-Request-Method") != "" {
 				h.Set("Access-Control-Allow-Methods", allowed)
-				h.Set("Access-Control-Allow-Headers", allowedHeaders)
+				h.Set("Access-Control-Allow-Headers", allowedHeaders+attributesAsked(r))
 				h.Set("Access-Control-Max-Age", preflightAge)
 			}
 			w.WriteHeader(http.StatusNoContent)
 		})
 	}
+}
+
+// attributesAsked returns those of the headers that a preflight asks for which carry
+// attributes of an event, each after a comma.
+func attributesAsked(r *http.Request) string {
+	var asked strings.Builder
+	for name := range strings.SplitSeq(r.Header.Get("Access-Control-Request-Headers"), ",") {
+		name = strings.TrimSpace(name)
+		if len(name) > len(api.AttributePrefix) && strings.EqualFold(name[:len(api.AttributePrefix)], api.AttributePrefix) {
+			asked.WriteString(", " + name)
+		}
+	}
+	return asked.String()
 }

@@ -310,6 +310,10 @@ func TestCORS(t *testing.T) {
 			t.Errorf("%s %s: %v", c.method, c.path, h)
 		}
 	}
+	_, h, _ := call(t, "OPTIONS", admin.url+"/v1/topics/a", "", "Origin", page, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "hark-attribute-color, x-evil,hark-attribute-")
+	if got := h.Get("Access-Control-Allow-Headers"); !strings.HasSuffix(got, ", hark-attribute-color") || !strings.Contains(got, "Last-Event-ID") || h.Get("Access-Control-Max-Age") == "" {
+		t.Error(h)
+	}
 	any := adminDesk(t, server.Config{CORSOrigin: []string{"*"}})
 	m = any.mint(`{"user":"42","subscribe":["a"]}`)
 	status, h, _ := call(t, http.MethodGet, any.url+"/v1/events?topic=a&token="+m.Token, "", "Origin", evil)
