@@ -120,8 +120,11 @@ func TestPublishedKeys(t *testing.T) {
 			}
 		}
 		// What is published no more ends: tokens, and the streams that they opened.
+		if stream, err = take(one); err != nil {
+			t.Fatal(err)
+		}
 		p.set(set(two, three), nil)
-		time.Sleep(time.Hour)
+		time.Sleep(refreshEvery)
 		a.tokens.keys.keep()
 		if _, err := take(one); hark.KindOf(err) != hark.Unauthenticated || told != 1 {
 			t.Error(told, err)

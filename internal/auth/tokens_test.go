@@ -141,7 +141,10 @@ func TestTokenAttacks(t *testing.T) {
 
 func TestTokenClaims(t *testing.T) {
 	s := signers()["HS256"]
-	a, _, _ := newAuth(t, Config{Issuer: Issuer{Keys: keysOf(t, map[string]*signer{"": s})}})
+	a, reg, _ := newAuth(t, Config{Issuer: Issuer{Keys: keysOf(t, map[string]*signer{"": s})}})
+	if _, err := reg.CreateTenant(&registry.Tenant{Name: "acme"}); err != nil {
+		t.Fatal(err)
+	}
 	now := time.Now().Unix()
 	many := func(n int) string {
 		return `["a` + strings.Repeat(`","a`, n-1) + `"]`
@@ -310,6 +313,23 @@ func TestMintedTokens(t *testing.T) {
 	}
 	if _, err := a.MintToken(Mint{Tenant: acme.ID, User: "8", Subscribe: ps}); err != nil || m.commits != commits {
 		t.Error("minting writes:", err)
+	}
+	// A secret that is replaced verifies for the overlap, and not longer.
+	long, err := a.MintToken(Mint{Tenant: acme.ID, User: "9", Subscribe: ps, TTL: MaxTokenTTL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := a.AuthenticateToken(long.Text.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reg.RotateTokenKey(acme.ID, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Duration]bool{0: true, 59 * time.Minute: true, 61 * time.Minute: false} {
+		if err := a.tokens.recheck(&stream, time.Now().Add(after)); (err == nil) != want {
+			t.Errorf("%v after the secret was replaced: %v", after, err)
+		}
 	}
 	elsewhere, _, _ := newAuth(t, Config{})
 	refusedAs(t, elsewhere, text, "unknown-token-key", "another server's")
