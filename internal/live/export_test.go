@@ -11,3 +11,10 @@ func (h *Hub) Readers() (n int) {
 	}
 	return n
 }
+
+// Feeds counts what readers ask for.
+func (h *Hub) Feeds() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return len(h.feeds)
+}

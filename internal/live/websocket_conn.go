@@ -326,9 +326,6 @@ func (s *socket) control() bool {
 	if over { // the writer reads now, too
 		return false
 	}
-	if s.spend() {
-		return true
-	}
 	return s.allow(&frame{})
 }
 
