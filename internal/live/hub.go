@@ -137,7 +137,9 @@ func New(cfg Config) (*Hub, error) {
 	h.streams.init(h.cfg.MaxStreams)
 	h.polls.init(maxPolls)
 	h.drain.init()
-	h.sockets.init(h)
+	if err := h.sockets.init(h); err != nil {
+		return nil, err
+	}
 	for i := range max(2, runtime.GOMAXPROCS(0)) {
 		s, err := newShard(h, i)
 		if err != nil {
@@ -163,6 +165,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { h.coolLoop(inner) })
 	wg.Go(func() { h.sockets.sweep(inner) })
+	wg.Go(h.sockets.sleepers.watch)
 	err := h.pump(inner)
 	cancel()
 	h.drain.begin(0)
@@ -179,6 +182,7 @@ func (h *Hub) closeShards() {
 	for _, s := range h.shards {
 		s.close()
 	}
+	h.sockets.sleepers.close()
 }
 
 // Streams is how many streams are open.

@@ -25,9 +25,9 @@ import (
 // websocket_conn.go (a connection: who reads, who writes), websocket_keep.go (what happens
 // with time: pings, ends, stops).
 //
-// A connection costs one goroutine, parked in a read with a shallow stack: it ends with each
-// frame and leaves the next to a fresh one. Whoever writes is started when there is something
-// to write, and ends when there is nothing. There is no queue of events: a subscription is a
+// A connection that is idle has no goroutine (on Linux and without TLS; elsewhere one, parked
+// with a shallow stack). One epoll starts a reader when something came, and who writes is
+// started when there is something to write; both end when there is nothing more. There is no queue of events: a subscription is a
 // [Reader], so a slow client keeps only positions.
 //
 // Messages are not compressed (RFC 7692): an event's frame is encoded once and shared by
@@ -125,7 +125,7 @@ func (h *Hub) ServeWebSocket(w http.ResponseWriter, r *http.Request) error {
 	default:
 		h.cfg.Hooks.Opened(websocketName)
 		s.say(appendHello(nil, h.cfg.PingEvery))
-		go s.read()
+		go s.begin()
 	}
 	return nil
 }
@@ -205,7 +205,7 @@ func (h *Hub) accept(w http.ResponseWriter, r *http.Request) (*socket, error) {
 	switch {
 	case err == nil:
 		conn.SetReadLimit(-1) // ours depends on who sends
-		s.conn, s.net, s.writer = conn, up.conn, up.writer
+		s.conn, s.net, s.writer, s.br, s.early = conn, up.conn, up.writer, up.br, up.early
 		return s, nil
 	case up.conn != nil || !up.refused:
 		return nil, nil
@@ -227,6 +227,8 @@ type upgrade struct {
 	slowAfter time.Duration
 	conn      net.Conn
 	writer    *frameWriter
+	br        *bufio.Reader
+	early     bool // the client said something already
 	refused   bool
 	why       bytes.Buffer
 }
@@ -257,6 +259,7 @@ func (u *upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	early, _ := buf.Reader.Peek(buf.Reader.Buffered()) // of a client that does not wait for our answer
 	br := bufio.NewReaderSize(bytes.NewReader(bytes.Clone(early)), max(readBuffer, len(early)))
 	_, _ = br.Peek(len(early))
+	u.br, u.early = br, len(early) > 0
 	if u.conn, err = lean(conn, u.slowAfter); err != nil {
 		conn.Close()
 		return nil, nil, err

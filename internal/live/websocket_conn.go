@@ -1,9 +1,11 @@
 package live
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -42,6 +44,10 @@ type socket struct {
 	reading, writing, publishing atomic.Int64
 
 	// Of the reader.
+	br        *bufio.Reader
+	early     bool // something came with the request
+	drowsy    bool
+	id        int32   // among sleepers; 0 for none yet
 	allowance float64 // frames that may come now
 	refilled  int64   // Unix milliseconds
 
@@ -92,29 +98,83 @@ func newSocket(h *Hub) *socket {
 	return s
 }
 
-// read reads one frame, and leaves the next to another goroutine: parked, a stack must be shallow.
+// begin waits for the first frame. What came with the request is not where an epoll would see it.
+func (s *socket) begin() {
+	if s.early || !s.hub.sockets.sleepers.sleep(s) {
+		s.read()
+	}
+}
+
+// read reads what is there, then lets the connection sleep, or leaves the next frame to
+// another goroutine: parked, a stack must be shallow.
 func (s *socket) read() {
+	for {
+		if !s.readOne() {
+			return
+		}
+		switch more, over := s.buffered(); {
+		case over: // who says good-bye reads what is left
+			return
+		case more:
+		case s.hub.sockets.sleepers.sleep(s):
+			return
+		default:
+			go s.read()
+			return
+		}
+	}
+}
+
+// buffered reports whether the next frame began to arrive already, or the connection ends.
+func (s *socket) buffered() (more, over bool) {
+	s.mu.Lock() // only after it, the writer reads
+	defer s.mu.Unlock()
+	if s.ending != nil || s.lost {
+		return false, true
+	}
+	return s.br.Buffered() > 0, false
+}
+
+// readOne reads one message and does what it says. It reports whether to go on.
+func (s *socket) readOne() bool {
 	kind, r, err := s.conn.Reader(context.Background())
 	if err != nil {
-		s.lose(err)
-		return
+		return s.awoken(err) || s.lose(err)
 	}
 	s.reading.Store(time.Now().UnixMilli())
 	text, err := readFrame(r, s.maxFrame())
 	s.reading.Store(0)
 	switch tooLarge, _ := errors.AsType[*hark.Error](err); {
 	case tooLarge != nil:
-		s.fail(closeTooLarge, &frame{}, err) // who writes that reads the rest, to nowhere
-		return
+		s.fail(closeTooLarge, &frame{}, err)
 	case err != nil:
-		s.lose(err)
-		return
+		return s.lose(err)
 	case kind != websocket.MessageText:
 		s.fail(closeBadFrame, &frame{}, errNotJSON)
 	default:
 		s.hear(text)
 	}
-	go s.read()
+	return true
+}
+
+// drowse has the library stop waiting for a message after a ping or pong, when nothing of the next
+// frame is there: else a goroutine would wait for each connection that ever had one. The
+// deadline is over before anything is read, so nothing is lost.
+func (s *socket) drowse() {
+	if _, ok := s.net.(*net.TCPConn); ok && s.reading.Load() == 0 && s.br.Buffered() == 0 {
+		s.drowsy = true
+		_ = s.net.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// awoken reports whether a read ended for drowse alone.
+func (s *socket) awoken(err error) bool {
+	if !s.drowsy {
+		return false
+	}
+	s.drowsy = false
+	_ = s.net.SetReadDeadline(time.Time{})
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // maxFrame is how large the next frame may be.
@@ -326,7 +386,9 @@ func (s *socket) control() bool {
 	if over { // the writer reads now, too
 		return false
 	}
-	return s.allow(&frame{})
+	ok := s.allow(&frame{})
+	s.drowse()
+	return ok
 }
 
 // tell answers a frame with an error.
@@ -416,18 +478,25 @@ func (s *socket) fail(code websocket.StatusCode, f *frame, err error) {
 	s.end(farewell{fault: appendFault(nil, f, fault), code: code, text: fault.Code, counted: "refused"})
 }
 
-// lose: nothing can be read any more.
-func (s *socket) lose(err error) {
+// lose: nothing can be read any more. It returns false.
+func (s *socket) lose(err error) bool {
 	if websocket.CloseStatus(err) == -1 && !errors.Is(err, net.ErrClosed) {
 		// A fault of the protocol, unless the network's: the library may have said so, or not.
 		s.end(farewell{code: websocket.StatusProtocolError, counted: "gone"})
-		return
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lost = true
 	s.freeLocked()
 	s.startLocked()
+	return false
+}
+
+// cut ends the connection at once.
+func (s *socket) cut() {
+	_ = s.net.Close()
+	s.lose(net.ErrClosed) // nobody may be reading
 }
 
 // work is what a writer does next.
@@ -602,6 +671,7 @@ func (s *socket) bury() {
 	for _, sub := range subs {
 		s.closeSub(sub)
 	}
+	s.hub.sockets.sleepers.forget(s)
 	if s.hub.sockets.remove(s) {
 		s.hub.streams.leave(s.seat)
 		s.hub.cfg.Hooks.Closed(websocketName, why)

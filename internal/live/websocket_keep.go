@@ -27,7 +27,8 @@ const (
 
 // sockets are the WebSocket connections of a hub.
 type sockets struct {
-	hub *Hub
+	hub      *Hub
+	sleepers sleepers
 	// patterns is how many all subscriptions have.
 	patterns atomic.Int64
 
@@ -37,8 +38,9 @@ type sockets struct {
 	empty  chan struct{} // closed when closed and none is left
 }
 
-func (ss *sockets) init(h *Hub) {
+func (ss *sockets) init(h *Hub) error {
 	ss.hub, ss.all, ss.empty = h, map[*socket]struct{}{}, make(chan struct{})
+	return ss.sleepers.open()
 }
 
 // reserve makes room for a subscription's patterns, if there is some: as much as the
@@ -110,9 +112,10 @@ func (ss *sockets) drain(window, within time.Duration) {
 func (ss *sockets) stop() {
 	ss.drain(0, 0)
 	for _, s := range ss.list() {
-		_ = s.net.Close()
+		s.cut()
 	}
 	<-ss.empty
+	ss.sleepers.interrupt()
 }
 
 // recheck ends those whose credential holds no more.
@@ -170,7 +173,7 @@ func (s *socket) sweep(now time.Time) {
 	case ending != nil:
 		// Its reader sees it, its writer buries it.
 		if took := since(now, ending.at); took >= handshakeWithin || writing && took >= farewellWithin {
-			_ = s.net.Close()
+			s.cut()
 		}
 	case c == nil && since(now, s.pings.began) >= authWithin:
 		s.fail(closeNoAuth, &frame{}, &hark.Error{Kind: hark.Timeout, Code: "auth-timeout", Msg: "no credential came in time: send {\"type\":\"auth\",\"token\":\"…\"} first"})
@@ -212,7 +215,7 @@ func (s *socket) ping(now time.Time) {
 		ctx, cancel := context.WithTimeout(context.Background(), every*2/5) // 10 s
 		defer cancel()
 		if s.conn.Ping(ctx) != nil && !s.stuck() {
-			_ = s.net.Close() // whoever is there no more hears nothing
+			s.cut() // whoever is there no more hears nothing
 		}
 	}()
 }

@@ -1,7 +1,9 @@
 package live
 
 import (
+	"errors"
 	"net"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -40,4 +42,95 @@ func relax(c net.Conn) {
 		}
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, roomForLast)
 	})
+}
+
+// sleepers are connections from which nothing is to be read now: nobody waits for them but
+// one epoll for all. The zero sleepers let none sleep.
+type sleepers struct {
+	epoll, event int
+
+	mu   sync.Mutex // guards below
+	byID map[int32]*socket
+	last int32
+}
+
+// wakeAll is the id that ends watch.
+const wakeAll = 0
+
+func (p *sleepers) open() (err error) {
+	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	if p.event, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(p.epoll)
+		return err
+	}
+	p.byID = map[int32]*socket{}
+	return unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, p.event, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: wakeAll})
+}
+
+func (p *sleepers) close() {
+	unix.Close(p.epoll)
+	unix.Close(p.event)
+}
+
+func (p *sleepers) interrupt() { _, _ = unix.Write(p.event, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
+
+// sleep has s read once when there is something to read, or its peer is gone. It reports
+// whether it will.
+func (p *sleepers) sleep(s *socket) bool {
+	raw, ok := s.net.(*net.TCPConn)
+	if !ok { // TLS may hold what came already
+		return false
+	}
+	rc, err := raw.SyscallConn()
+	if err != nil {
+		return false
+	}
+	op := unix.EPOLL_CTL_MOD
+	p.mu.Lock()
+	if s.id == 0 {
+		op = unix.EPOLL_CTL_ADD
+		for s.id == 0 || p.byID[s.id] != nil {
+			p.last = max(p.last+1, 1) // it may begin anew
+			s.id = p.last
+		}
+		p.byID[s.id] = s
+	}
+	p.mu.Unlock()
+	ctlErr := rc.Control(func(fd uintptr) {
+		err = unix.EpollCtl(p.epoll, op, int(fd), &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: s.id})
+	})
+	return ctlErr == nil && err == nil
+}
+
+// forget lets go of s.
+func (p *sleepers) forget(s *socket) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byID[s.id] == s {
+		delete(p.byID, s.id)
+	}
+}
+
+// watch wakes sleepers until it is interrupted.
+func (p *sleepers) watch() {
+	var events [128]unix.EpollEvent
+	for {
+		n, err := unix.EpollWait(p.epoll, events[:], -1)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return
+		}
+		for _, e := range events[:max(n, 0)] {
+			if e.Fd == wakeAll {
+				return
+			}
+			p.mu.Lock()
+			s := p.byID[e.Fd]
+			p.mu.Unlock()
+			if s != nil {
+				go s.read()
+			}
+		}
+	}
 }

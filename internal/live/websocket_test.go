@@ -3,6 +3,7 @@ package live_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -502,6 +503,24 @@ func TestSocketStops(t *testing.T) {
 	if said := w.dial(nil).wantClose(websocket.StatusGoingAway); len(said) != 1 {
 		t.Errorf("%+v", said)
 	}
+}
+
+// TestSocketOverTLS: where no connection sleeps.
+func TestSocketOverTLS(t *testing.T) {
+	w, _ := newSocketWorld(t, live.Config{PingEvery: 300 * time.Millisecond})
+	transport := w.tls.Client().Transport.(*http.Transport).Clone()
+	transport.TLSClientConfig.NextProtos = []string{"http/1.1"}
+	transport.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+	w.url = w.tls.URL
+	c := w.dial(&websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+	c.wantType("hello")
+	c.subscribe("a", `,"topics":["a"]`)
+	w.publish("b", 0, 1)
+	c.wantType("cursor") // three pings later
+	w.publish("a", 0, 2000)
+	c.wantAll(map[string]int{"a": 2000})
+	w.hub.Drain(time.Minute)
+	c.wantClose(websocket.StatusGoingAway)
 }
 
 // TestPings: a client that is there stays, one that answers nothing goes.
