@@ -99,7 +99,7 @@ func (f *frame) fill(members []member) error {
 		name := string(m.name)
 		for _, before := range members[:i] {
 			if string(before.name) == name {
-				return hark.Invalidf(name, "is there twice")
+				return hark.Invalidf(clipName(name), "is there twice")
 			}
 		}
 		if name == "type" {
@@ -199,7 +199,10 @@ func nameOf(name string, value []byte) (string, error) {
 
 // clipName bounds what an answer repeats of what came.
 func clipName(s string) string {
-	if len(s) > maxName {
+	switch {
+	case s == "":
+		return `""`
+	case len(s) > maxName:
 		return s[:maxName]
 	}
 	return s

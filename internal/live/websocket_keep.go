@@ -21,6 +21,8 @@ const (
 	farewellWithin = 3 * time.Second
 	// handshakeWithin is how long the library takes for a close handshake, at most.
 	handshakeWithin = 12 * time.Second
+	// A pong has two fifths of the time between pings, 10 s, and no less than minPong.
+	minPong = 3 * time.Second
 	// Every advanceEvery pings, subscriptions that are quiet are told how far they are.
 	advanceEvery = 3
 )
@@ -212,7 +214,7 @@ func (s *socket) ping(now time.Time) {
 		s.mu.Unlock()
 	}
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), every*2/5) // 10 s
+		ctx, cancel := context.WithTimeout(context.Background(), max(every*2/5, minPong))
 		defer cancel()
 		if s.conn.Ping(ctx) != nil && !s.stuck() {
 			s.cut() // whoever is there no more hears nothing
