@@ -320,6 +320,99 @@ func TestMercurePHP(t *testing.T) {
 	}
 }
 
+// TestMercureNode: the npm package eventsource follows, fetch publishes, through a kill
+// of the server and a stop.
+func TestMercureNode(t *testing.T) {
+	t.Parallel()
+	setup(t)
+	h := startHub(t, "--drain-window=2s")
+	cmd := exec.CommandContext(t.Context(), "node", "npm/mercure.mjs", h.url, topics("https://example.com/books/{id}", "b").Encode(), mayAll)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Wait()
+	})
+	type said struct {
+		Open, Closed   bool
+		ID, Type, Data string
+		Published      string
+		Status         int
+	}
+	lines := make(chan said, 100)
+	go func() {
+		scan := bufio.NewScanner(out)
+		for scan.Scan() {
+			var s said
+			if err := json.Unmarshal(scan.Bytes(), &s); err != nil {
+				t.Errorf("%s: %v", scan.Bytes(), err)
+			}
+			lines <- s
+		}
+	}()
+	// What is published and what comes may be told in either order.
+	expect := func(what string, ok func(said) bool, n int) (all []said) {
+		t.Helper()
+		limit := time.After(30 * time.Second)
+		for len(all) < n {
+			select {
+			case s := <-lines:
+				if s.Closed || !ok(s) {
+					t.Fatalf("waiting for %s: %+v", what, s)
+				}
+				all = append(all, s)
+			case <-limit:
+				t.Fatalf("waiting for %s: there is %+v", what, all)
+			}
+		}
+		return all
+	}
+	isOpen := func(s said) bool { return s.Open }
+	round := func(form url.Values, kind string) {
+		t.Helper()
+		fmt.Fprintln(in, form.Encode())
+		var id, came string
+		for _, s := range expect("an update", func(s said) bool { return s.Status == 200 || s.Data != "" }, 2) {
+			if s.Status == 200 {
+				id = s.Published
+			} else if came = s.ID; s.Data != form.Get("data") || s.Type != kind {
+				t.Errorf("%+v", s)
+			}
+		}
+		if id == "" || id != came {
+			t.Errorf("published as %q, came as %q", id, came)
+		}
+	}
+	expect("the stream", isOpen, 1)
+	round(url.Values{"topic": {"https://example.com/books/1"}, "data": {"one\ntwo"}, "private": {"on"}, "type": {"book"}}, "book")
+	round(url.Values{"topic": {"x", "b"}, "data": {"alternate"}, "id": {"urn:mine"}}, "message")
+	for i := range 2 {
+		if i == 0 {
+			if err := h.server.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			h.stop()
+		}
+		h.again()
+		id := h.must(mayAll, "topic", "b", "data", "meanwhile")
+		got := expect("what was missed", func(s said) bool { return s.Open || s.Data != "" }, 2)
+		if !got[0].Open || got[1].ID != id || got[1].Data != "meanwhile" {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
 // TestMercureRefusals: who may not, and what is not a request, is told so as hubs do.
 func TestMercureRefusals(t *testing.T) {
 	t.Parallel()
