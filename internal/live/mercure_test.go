@@ -227,13 +227,15 @@ func TestMercureResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	two := publish(url.Values{"topic": {"b", "a"}, "data": {"2"}})
-	publish(url.Values{"topic": {"a"}, "data": {"3"}, "id": {"three"}})
+	publish(url.Values{"topic": {"a", "z"}, "data": {"3"}, "id": {"three"}})
+	publish(url.Values{"topic": {"a"}, "data": {"4"}, "id": {"four"}})
 	const first, last = "id: one\ndata: 1\n", "id: three\ndata: 3\n"
 	id := func(v string) url.Values { return url.Values{"lastEventID": {v}} }
 	check("the publisher's id", id("one"), nil, "one", "id: "+two+"\ndata: 2\n")
 	check("Hark's id", id(two), nil, two, last)
 	check("the header first", id("one"), []string{"Last-Event-ID", two}, two, last)
 	check("the old parameter", url.Values{"Last-Event-ID": {two}}, nil, two, last)
+	check("an update with copies", id("three"), nil, "three", "id: four\ndata: 4\n")
 	check("earliest", id("earliest"), nil, "earliest", first)
 	check("unknown", id("urn:uuid:whatever"), nil, "earliest", first)
 	check("gone", id(old), nil, "earliest", first)

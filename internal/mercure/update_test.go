@@ -223,6 +223,19 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+// TestViewOfForged: who may publish to one topic natively cannot speak about another.
+func TestViewOfForged(t *testing.T) {
+	for _, attrs := range []map[string]string{
+		nil, {"mercure-topic": "b"}, {"mercure-topic": "b", "mercure-alternates": `["a"]`}, {"mercure-topic": "a", "mercure-alternates": `["b"]`, "mercure-copy": "1"},
+		{"mercure-topic": "b", "mercure-alternates": `["a"]`, "mercure-copy": "-1"}, {"mercure-topic": "b", "mercure-alternates": `["a"]`, "mercure-copy": "9"},
+		{"mercure-alternates": `["b"]`}, {"mercure-topic": "b", "mercure-alternates": `["a"`, "mercure-copy": "1"},
+	} {
+		if v := viewOf(&hark.Event{Topic: "mercure.topic.a", Attributes: attrs}); !slices.Equal(v.topics, []string{"a"}) || v.copy != 0 {
+			t.Errorf("%v is about %q, copy %d", attrs, v.topics, v.copy)
+		}
+	}
+}
+
 // TestFilterKeys: only filters that decide alike share a key.
 func TestFilterKeys(t *testing.T) {
 	key := func(claim, reach string, want ...string) string {
