@@ -45,7 +45,7 @@ type request struct {
 	tenant  hark.TenantID
 	events  []hark.Event
 	records []store.EventAppended
-	buf     []byte // the records' values
+	buf     []byte // the heads of the records' values
 	size    int
 	idem    *store.IdempotencyStored
 	attach  Attach
@@ -132,7 +132,7 @@ func (l *Log) prepare(t hark.TenantID, events []hark.Event) (*request, error) {
 			return nil, err
 		}
 		normalise(e, t)
-		bound += store.EncodedBound(e)
+		bound += store.EventHeadBound(e)
 		size += e.Size()
 	}
 	if size > hark.MaxBatchBytes && len(events) > 1 {
@@ -144,10 +144,12 @@ func (l *Log) prepare(t hark.TenantID, events []hark.Event) (*request, error) {
 	r.buf, r.records = slices.Grow(r.buf, bound), slices.Grow(r.records, len(events))
 	for i := range events {
 		began := len(r.buf)
-		r.buf = store.AppendEvent(r.buf, &events[i])
-		r.records = append(r.records, store.EventAppended{Tenant: t, Topic: events[i].Topic, Value: r.buf[began:len(r.buf):len(r.buf)]})
+		e := &events[i]
+		r.buf = store.AppendEventHead(r.buf, e)
+		r.records = append(r.records, store.EventAppended{Tenant: t, Topic: e.Topic, Head: r.buf[began:len(r.buf):len(r.buf)], Data: e.Data})
+		r.size += len(e.Data)
 	}
-	r.size = len(r.buf)
+	r.size += len(r.buf)
 	return r, nil
 }
 

@@ -131,7 +131,7 @@ func (w *writer) number(r *request, bucket store.Bucket, received time.Time) {
 		e, rec := &r.events[i], &r.records[i]
 		e.ID = hark.EventID{Shard: w.log.shard, Incarnation: incarnation, Offset: w.next}
 		e.Received = received
-		store.SetReceived(rec.Value, received)
+		store.SetReceived(rec.Head, received)
 		rec.Offset, rec.Bucket = w.next, bucket
 		w.records = append(w.records, rec)
 		w.next++

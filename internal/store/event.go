@@ -14,26 +14,46 @@ import (
 // errCorrupt marks a value that cannot have been written by this program.
 var errCorrupt = errors.New("corrupt value")
 
-const eventVersion = 1
+// Versions of an event's value: with all of its data, and in parts.
+const (
+	eventWhole = 1
+	eventParts = 2
+)
+
+// partBytes is how much of an event's data one value holds; the rest is in values of its
+// own. Pebble uses the buffers of blocks up to twice as large again, and those of larger
+// ones leave garbage: 4 MB for each event of 1 MiB, whose collection everyone feels.
+const partBytes = 128 << 10
 
 // EncodeEvent returns the stored form of e:
 //
-//	version 1, received (Unix µs) 8, flags 1, [time (Unix s) 8, ns 4],
+//	version 1, received (Unix µs) 8, has time 1, [time (Unix s) 8, ns 4],
 //	topic, key, content type, source (each length + bytes),
-//	attribute count, attributes sorted by name, data to the end
+//	attribute count, attributes sorted by name, [data length], data to the end
 //
+// Data of more than [partBytes] is stored in parts, which the version says, and has its
+// length written; the first part stands here.
 // Received stands at a fixed place so that the committer can set it after the
 // publisher's goroutine did the encoding: see [SetReceived].
+//
+// Data stands at the end so that nobody has to copy it before the commit does:
+// see [AppendEventHead].
 func EncodeEvent(e *hark.Event) []byte {
-	return AppendEvent(make([]byte, 0, EncodedBound(e)), e)
+	return append(AppendEventHead(make([]byte, 0, EventHeadBound(e)+len(e.Data)), e), e.Data...)
 }
 
-// EncodedBound is at least the length of e's stored form.
-func EncodedBound(e *hark.Event) int { return 32 + e.Size() + 8*(5+2*len(e.Attributes)) }
+// EventHeadBound is at least the length of e's stored form without its data.
+func EventHeadBound(e *hark.Event) int {
+	return 32 + e.Size() - len(e.Data) + 8*(5+2*len(e.Attributes))
+}
 
-// AppendEvent appends the stored form of e to b.
-func AppendEvent(b []byte, e *hark.Event) []byte {
-	b = append(b, eventVersion)
+// AppendEventHead appends the stored form of e to b, all but the data at its end.
+func AppendEventHead(b []byte, e *hark.Event) []byte {
+	version := byte(eventWhole)
+	if len(e.Data) > partBytes {
+		version = eventParts
+	}
+	b = append(b, version)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Received.UnixMicro()))
 	if e.Time.IsZero() {
 		b = append(b, 0)
@@ -53,22 +73,40 @@ func AppendEvent(b []byte, e *hark.Event) []byte {
 			b = appendBytes(b, e.Attributes[name])
 		}
 	}
-	return append(b, e.Data...)
+	if version == eventParts {
+		b = binary.AppendUvarint(b, uint64(len(e.Data)))
+	}
+	return b
 }
 
-// SetReceived writes the received time into an encoded event.
-func SetReceived(value []byte, t time.Time) {
-	binary.BigEndian.PutUint64(value[1:], uint64(t.UnixMicro()))
+// SetReceived writes the received time into an encoded event, or the head of one.
+func SetReceived(head []byte, t time.Time) {
+	binary.BigEndian.PutUint64(head[1:], uint64(t.UnixMicro()))
 }
 
 // DecodeEvent is the inverse of [EncodeEvent]; id and tenant come from the key.
 // The event owns its memory.
 func DecodeEvent(value []byte) (*hark.Event, error) {
-	r := reader{b: value}
-	if v := r.u8(); v != eventVersion {
-		return nil, fmt.Errorf("event version %d: %w", v, errCorrupt)
+	e, data, rest, err := decodeEvent(value)
+	if err == nil && rest > 0 {
+		err = fmt.Errorf("event without %d bytes of its data: %w", rest, errCorrupt)
 	}
-	e := &hark.Event{Received: time.UnixMicro(int64(r.u64())).UTC()}
+	if err != nil {
+		return nil, err
+	}
+	e.Data = append(make([]byte, 0, len(data)), data...)
+	return e, nil
+}
+
+// decodeEvent returns an event without its data, what of that stands in its value, still
+// inside value, and how much more there is in parts.
+func decodeEvent(value []byte) (e *hark.Event, data []byte, rest int, err error) {
+	r := reader{b: value}
+	version := r.u8()
+	if version != eventWhole && version != eventParts {
+		return nil, nil, 0, fmt.Errorf("event version %d: %w", version, errCorrupt)
+	}
+	e = &hark.Event{Received: time.UnixMicro(int64(r.u64())).UTC()}
 	if r.u8() == 1 {
 		e.Time = time.Unix(int64(r.u64()), int64(r.u32())).UTC()
 	}
@@ -78,7 +116,7 @@ func DecodeEvent(value []byte) (*hark.Event, error) {
 	e.Source = string(r.bytes())
 	n := r.uvarint()
 	if n > hark.MaxAttributes {
-		return nil, fmt.Errorf("event with %d attributes: %w", n, errCorrupt)
+		return nil, nil, 0, fmt.Errorf("event with %d attributes: %w", n, errCorrupt)
 	}
 	if n > 0 {
 		e.Attributes = make(map[string]string, n)
@@ -87,12 +125,46 @@ func DecodeEvent(value []byte) (*hark.Event, error) {
 			e.Attributes[name] = string(r.bytes())
 		}
 	}
-	if r.bad {
-		return nil, fmt.Errorf("event cut short: %w", errCorrupt)
+	if version == eventParts {
+		length := r.uvarint()
+		if length > maxInParts || length < uint64(len(r.b)) {
+			return nil, nil, 0, fmt.Errorf("event with %d bytes of data: %w", length, errCorrupt)
+		}
+		rest = int(length) - len(r.b)
 	}
-	e.Data = slices.Clone(r.b)
-	if e.Data == nil {
-		e.Data = []byte{}
+	if r.bad {
+		return nil, nil, 0, fmt.Errorf("event cut short: %w", errCorrupt)
+	}
+	return e, r.b, rest, nil
+}
+
+// maxInParts is more than the data of any event.
+const maxInParts = 1 << 30
+
+// wholeEvent decodes an event and fetches its parts. It is nil when these are gone:
+// retention took them while the event was read.
+func (s *Store) wholeEvent(t hark.TenantID, o hark.Offset, value []byte) (*hark.Event, error) {
+	e, data, rest, err := decodeEvent(value)
+	if err != nil {
+		return nil, err
+	}
+	e.Tenant, e.ID.Offset = t, o
+	e.Data = append(make([]byte, 0, len(data)+rest), data...)
+	if rest == 0 {
+		return e, nil
+	}
+	_, err = s.scan(partKey(t, o, 0), partKey(t, o+1, 0), maxInParts/partBytes, func(_, part []byte) bool {
+		rest -= len(part)
+		if rest >= 0 {
+			e.Data = append(e.Data, part...)
+		}
+		return rest > 0
+	})
+	if err != nil || rest > 0 {
+		return nil, err
+	}
+	if rest < 0 {
+		return nil, fmt.Errorf("event with %d bytes too much: %w", -rest, errCorrupt)
 	}
 	return e, nil
 }

@@ -97,12 +97,8 @@ func (s *Store) Event(t hark.TenantID, o hark.Offset) (*hark.Event, bool, error)
 		return nil, false, err
 	}
 	defer closer.Close()
-	e, err := DecodeEvent(v)
-	if err != nil {
-		return nil, false, err
-	}
-	e.Tenant, e.ID.Offset = t, o
-	return e, true, nil
+	e, err := s.wholeEvent(t, o, v)
+	return e, e != nil, err
 }
 
 // EventsAt calls fn for each of the tenant's events at some offsets, which rise,
@@ -126,12 +122,11 @@ func (s *Store) EventsAt(t hark.TenantID, offsets []hark.Offset, fn func(*hark.E
 		if !bytes.Equal(it.Key(), k) {
 			continue
 		}
-		e, err := DecodeEvent(it.Value())
+		e, err := s.wholeEvent(t, o, it.Value())
 		if err != nil {
 			return err
 		}
-		e.Tenant, e.ID.Offset = t, o
-		if !fn(e) {
+		if e != nil && !fn(e) {
 			break
 		}
 	}
@@ -156,12 +151,15 @@ func (s *Store) Events(t hark.TenantID, from, to hark.Offset, limit int, want fu
 		if want != nil && !want(string(eventTopic(v))) {
 			return true
 		}
-		e, err := DecodeEvent(v)
+		e, err := s.wholeEvent(t, o, v)
 		if err != nil {
 			failed = err
 			return false
 		}
-		e.Tenant, e.ID.Offset = t, o
+		if e == nil {
+			return true
+		}
+		size += len(e.Data) - min(len(e.Data), partBytes)
 		return fn(e)
 	})
 	if failed != nil {

@@ -19,6 +19,7 @@ const (
 	tableEventName   = 0x13
 	tableUsage       = 0x14
 	tableLost        = 0x15
+	tablePart        = 0x16
 	tableRegistry    = 0x20
 	tableDelivery    = 0x30
 	tableByEvent     = 0x31
@@ -70,6 +71,10 @@ func bucketKey(table byte, t hark.TenantID, b Bucket) key {
 }
 
 func eventKey(t hark.TenantID, o hark.Offset) key { return tenantKey(tableEvent, t).off(o) }
+
+func partKey(t hark.TenantID, o hark.Offset, n uint32) key {
+	return tenantKey(tablePart, t).off(o).u32(n)
+}
 
 func topicKey(t hark.TenantID, b Bucket, topic string, o hark.Offset) key {
 	k := make(key, 0, 9+len(topic)+9)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/harkhq/hark"
@@ -17,26 +18,33 @@ type EventAppended struct {
 	Bucket Bucket
 	Offset hark.Offset
 	Topic  string
-	Value  []byte // from [EncodeEvent]
+	Head   []byte // from [AppendEventHead]
+	Data   []byte // the event's own, which is copied only into the batch
 }
 
 func (r *EventAppended) apply(b *pebble.Batch) {
-	op := b.SetDeferred(13, len(r.Value))
+	first := r.Data[:min(len(r.Data), partBytes)]
+	op := b.SetDeferred(13, len(r.Head)+len(first))
 	k := op.Key
 	k[0] = tableEvent
 	binary.BigEndian.PutUint32(k[1:], uint32(r.Tenant))
 	binary.BigEndian.PutUint64(k[5:], uint64(r.Offset))
-	copy(op.Value, r.Value)
+	copy(op.Value[copy(op.Value, r.Head):], first)
 	must(op.Finish())
+	n := uint32(0)
+	for part := range slices.Chunk(r.Data[len(first):], partBytes) {
+		must(b.Set(partKey(r.Tenant, r.Offset, n), part, nil))
+		n++
+	}
 
 	op = b.SetDeferred(9+len(r.Topic)+9, 0)
 	k = op.Key
 	k[0] = tableTopic
 	binary.BigEndian.PutUint32(k[1:], uint32(r.Tenant))
 	binary.BigEndian.PutUint32(k[5:], uint32(r.Bucket))
-	n := 9 + copy(k[9:], r.Topic)
-	k[n] = 0
-	binary.BigEndian.PutUint64(k[n+1:], uint64(r.Offset))
+	end := 9 + copy(k[9:], r.Topic)
+	k[end] = 0
+	binary.BigEndian.PutUint64(k[end+1:], uint64(r.Offset))
 	must(op.Finish())
 }
 
@@ -134,6 +142,7 @@ type EventsRemoved struct {
 
 func (r *EventsRemoved) apply(b *pebble.Batch) {
 	must(b.DeleteRange(eventKey(r.Tenant, r.Usage.First), eventKey(r.Tenant, r.Usage.Last+1), nil))
+	must(b.DeleteRange(partKey(r.Tenant, r.Usage.First, 0), partKey(r.Tenant, r.Usage.Last+1, 0), nil))
 	index := bucketKey(tableTopic, r.Tenant, r.Bucket)
 	must(b.DeleteRange(index, index.after(), nil))
 	names := bucketKey(tableEventName, r.Tenant, r.Bucket)
@@ -205,7 +214,7 @@ type TenantErased struct {
 }
 
 func (r *TenantErased) apply(b *pebble.Batch) {
-	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableEventName, tableUsage, tableLost, tableDelivery,
+	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableEventName, tableUsage, tableLost, tablePart, tableDelivery,
 		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth,
 		tableCapture, tableCaptureBody, tableCaptureUse,
 		tableBatch, tableBatchName, tableOpenBatch, tableOwedBatch} {

@@ -187,9 +187,15 @@ func (s *Store) Commit(recs ...Record) error {
 	return nil
 }
 
-// apply makes one batch of records.
+// keptBatch is the largest buffer of a batch that is used again: a group of the event log,
+// with its keys, and the doubling by which it grew.
+const keptBatch = 4 << 20
+
+var keepBatch = pebble.WithMaxRetainedSizeBytes(keptBatch)
+
+// apply commits one batch of records.
 func (s *Store) apply(recs []Record, o *pebble.WriteOptions) error {
-	b := s.db.NewBatch()
+	b := s.db.NewBatch(keepBatch)
 	for _, r := range recs {
 		r.apply(b)
 	}
