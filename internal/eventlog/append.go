@@ -58,6 +58,7 @@ type request struct {
 	lane   *lane
 	popped bool // no longer in the queue
 	dead   bool // its client gave up and it holds nothing any more
+	ahead  ahead
 }
 
 const (
@@ -142,12 +143,14 @@ func (l *Log) prepare(t hark.TenantID, events []hark.Event) (*request, error) {
 	r := requests.Get().(*request)
 	r.tenant, r.events = t, events
 	r.buf, r.records = slices.Grow(r.buf, bound), slices.Grow(r.records, len(events))
+	part := uint32(0)
 	for i := range events {
 		began := len(r.buf)
 		e := &events[i]
 		r.buf = store.AppendEventHead(r.buf, e)
-		r.records = append(r.records, store.EventAppended{Tenant: t, Topic: e.Topic, Head: r.buf[began:len(r.buf):len(r.buf)], Data: e.Data})
+		r.records = append(r.records, store.EventAppended{Tenant: t, Topic: e.Topic, Head: r.buf[began:len(r.buf):len(r.buf)], Data: e.Data, Part: part})
 		r.size += len(e.Data)
+		part += store.PartsOf(len(e.Data))
 	}
 	r.size += len(r.buf)
 	return r, nil

@@ -16,15 +16,14 @@ func (l *Log) commitLoop() error {
 		for _, c := range l.queue.takeControls() {
 			c.done <- c.do(&w)
 		}
-		group, held, open := l.queue.take(w.group[:0])
+		group, part, held, open := l.queue.next(w.group[:0], w.ahead())
 		w.group = group
+		var err error
 		switch {
+		case part != nil:
+			err = w.writeAhead(part)
 		case len(group) > 0:
-			if err := w.commit(group); err != nil {
-				l.queue.close()
-				l.refuseAll(err)
-				return err
-			}
+			err = w.commit(group)
 			clear(group)
 			// Those just answered come back at once when they publish in a loop: with
 			// them the next group is a full one and not the first comer's alone.
@@ -34,6 +33,11 @@ func (l *Log) commitLoop() error {
 			return nil
 		default:
 			l.queue.wait(held)
+		}
+		if err != nil {
+			l.queue.close()
+			l.refuseAll(err)
+			return err
 		}
 	}
 }
@@ -72,6 +76,24 @@ func (w *writer) now() time.Time {
 		w.lastReceived = now
 	}
 	return w.lastReceived
+}
+
+// ahead is where parts that are written now are anchored; 0 when none may be.
+func (w *writer) ahead() hark.Offset {
+	if w.log.disk.low.Load() {
+		return 0
+	}
+	return w.next
+}
+
+// writeAhead writes a part of a request that is committed later.
+func (w *writer) writeAhead(part *store.EventPart) error {
+	start := time.Now()
+	if err := w.log.store.Commit(part); err != nil {
+		return fmt.Errorf("appending to the log: %w", err)
+	}
+	w.log.queue.committed(time.Since(start), true)
+	return nil
 }
 
 // commit gives a group its offsets, writes it as one synced batch, and only then
@@ -127,6 +149,7 @@ func (w *writer) commit(group []*request) error {
 func (w *writer) number(r *request, bucket store.Bucket, received time.Time) {
 	incarnation := w.log.current().Incarnation
 	r.first = hark.EventID{Shard: w.log.shard, Incarnation: incarnation, Offset: w.next}
+	r.place(w.next)
 	for i := range r.events {
 		e, rec := &r.events[i], &r.records[i]
 		e.ID = hark.EventID{Shard: w.log.shard, Incarnation: incarnation, Offset: w.next}

@@ -93,7 +93,11 @@ func publish(ctx context.Context, t *testing.T, r *running, book *ledger, rng *r
 		}
 		events, data := make([]hark.Event, size), make([]string, size)
 		for i := range events {
-			data[i] = fmt.Sprintf("%s-%d/%d/%d/%s", name, n, i, size, strings.Repeat("x", rng.IntN(1500)))
+			pad := rng.IntN(1500)
+			if size == 1 && rng.IntN(20) == 0 { // in parts, written ahead
+				pad = rng.IntN(600_000)
+			}
+			data[i] = fmt.Sprintf("%s-%d/%d/%d/%s", name, n, i, size, strings.Repeat("x", pad))
 			events[i] = event(fmt.Sprint("t.", rng.IntN(3)), data[i])
 		}
 		var idem Idempotency

@@ -13,7 +13,8 @@
 // [GroupEvents] or [GroupBytes] a group; a larger client batch is a group of its
 // own. A turn is worth some events or bytes: a tenant that takes more sits out as
 // many turns as it took too much, while others wait. Large requests, whose commits
-// make everyone wait longer, are paced while other tenants publish small ones. It assigns
+// make everyone wait longer, are paced while other tenants publish small ones, and large
+// data is then written ahead in parts, one between two groups (pace.go). It assigns
 // offsets, commits the group as one synced batch, appends to the tail together
 // with moving the end, then answers. A request is one batch or part of one: it is there whole or
 // not at all.

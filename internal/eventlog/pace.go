@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/store"
 )
 
 // pace keeps large requests from taking all of the disk's time: a synced write of
@@ -38,9 +39,11 @@ func (p *pace) saw(t hark.TenantID, now time.Time) {
 
 // holds reports whether a large request of a tenant must wait.
 func (p *pace) holds(t hark.TenantID, now time.Time) bool {
-	if !now.Before(p.until) {
-		return false
-	}
+	return now.Before(p.until) && p.disturbs(t, now)
+}
+
+// disturbs reports whether a tenant's large requests make others wait.
+func (p *pace) disturbs(t hark.TenantID, now time.Time) bool {
 	for _, s := range p.small {
 		if s.tenant != t && now.Sub(s.at) < paceMemory {
 			return true
@@ -56,4 +59,56 @@ func (p *pace) took(d time.Duration, heavy bool, now time.Time) {
 		return
 	}
 	p.until = now.Add(min(maxPace, (paceShare-1)*max(0, d-p.base)))
+}
+
+// ahead is how much of a large request was written before its commit. While others
+// publish small requests, its data is not written at once but in parts, each in a
+// commit of its own that takes hardly longer than theirs: they wait for one part, and
+// never for a megabyte.
+type ahead struct {
+	anchor hark.Offset // see [store.EventPart]
+	event  int         // those before it have all parts written
+	parts  uint32      // written, of all events together
+	bytes  int
+}
+
+// hasPart reports whether there is a part to be written ahead.
+func (r *request) hasPart() bool {
+	for a := &r.ahead; a.event < len(r.records); a.event++ {
+		rec := &r.records[a.event]
+		if a.parts-rec.Part < store.PartsOf(len(rec.Data)) {
+			return true
+		}
+	}
+	return false
+}
+
+// writeAhead returns the next part, after [request.hasPart]. at is the next event's offset.
+// A tenant's requests are committed in order, so none of its events comes in between.
+func (r *request) writeAhead(at hark.Offset) *store.EventPart {
+	a := &r.ahead
+	if a.parts == 0 {
+		a.anchor = at
+	}
+	rec := &r.records[a.event]
+	rec.Anchor = a.anchor
+	part := rec.PartAt(a.parts - rec.Part)
+	a.parts++
+	a.bytes += len(part.Data)
+	return part
+}
+
+// place says where a request's parts are, now that it begins at first.
+func (r *request) place(first hark.Offset) {
+	a := &r.ahead
+	if a.parts == 0 {
+		a.anchor = first
+	}
+	for i := range r.records {
+		rec := &r.records[i]
+		rec.Anchor = a.anchor
+		if a.parts > rec.Part {
+			rec.Written = min(a.parts-rec.Part, store.PartsOf(len(rec.Data)))
+		}
+	}
 }

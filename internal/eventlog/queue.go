@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/store"
 )
 
 // queue holds the requests that wait, per tenant, and gives tenants turns.
@@ -64,13 +65,16 @@ const (
 	requestOverhead = 512
 )
 
-func (r *request) cost() int { return max(len(r.events), r.size/unitBytes) }
+func (r *request) cost() int { return max(len(r.events), r.left()/unitBytes) }
+
+// left is what the request's commit has to write still.
+func (r *request) left() int { return r.size - r.ahead.bytes }
 
 // large requests are a group of their own.
-func (r *request) large() bool { return len(r.events) > GroupEvents || r.size > GroupBytes }
+func (r *request) large() bool { return len(r.events) > GroupEvents || r.left() > GroupBytes }
 
 // heavy requests are held back while they would disturb others.
-func (r *request) heavy() bool { return r.size > largeBytes }
+func (r *request) heavy() bool { return r.left() > largeBytes }
 
 // weight is what a waiting request holds in memory, about.
 func (r *request) weight() int { return r.size + len(r.events)*eventOverhead + requestOverhead }
@@ -210,12 +214,20 @@ func (q *queue) giveUp(r *request) {
 // take fills group with the next turns' requests. It returns false when the
 // queue is closed and empty, and how long to wait when all that is there is held.
 func (q *queue) take(group []*request) (_ []*request, held time.Duration, open bool) {
+	group, _, held, open = q.next(group, 0)
+	return group, held, open
+}
+
+// next is take, or returns a part of a large request to be written by itself, ahead of the
+// group that it will be in. at is the next event's offset; 0 to write nothing ahead.
+func (q *queue) next(group []*request, at hark.Offset) (_ []*request, part *store.EventPart, held time.Duration, open bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
 	events, size := 0, 0
 	var heldBack []*lane
-	for q.first != nil && events < GroupEvents && size < GroupBytes {
+	full := false
+	for q.first != nil && !full && events < GroupEvents && size < GroupBytes {
 		l := q.popTurn()
 		switch r := l.front(); {
 		case r == nil:
@@ -228,20 +240,32 @@ func (q *queue) take(group []*request) (_ []*request, held time.Duration, open b
 			l.debt = max(0, l.debt-turnCost)
 			q.toBack(l)
 			continue
+		case at > 0 && r.heavy() && !q.closed && q.pace.disturbs(l.tenant, now) && r.hasPart():
+			heldBack = append(heldBack, l)
+			if len(group) == 0 { // else it has the next turn
+				part = r.writeAhead(at)
+				q.spend(l, len(part.Data)/unitBytes)
+			}
+			full = true
+			continue
 		}
-		n, bytes, full := 0, 0, false
-		if group, n, bytes, full = q.turn(l, group, events, size); full {
-			events, size = GroupEvents, GroupBytes
-		}
+		n, bytes := 0, 0
+		group, n, bytes, full = q.turn(l, group, events, size)
 		events, size = events+n, size+bytes
 	}
 	for _, l := range slices.Backward(heldBack) {
 		q.toFront(l)
 	}
-	if len(group) == 0 && len(heldBack) > 0 {
+	if len(group) == 0 && part == nil && len(heldBack) > 0 {
 		held = q.pace.until.Sub(now)
 	}
-	return group, held, !q.closed || len(group) > 0
+	return group, part, held, !q.closed || len(group) > 0
+}
+
+// spend counts what a lane takes in one turn.
+func (q *queue) spend(l *lane, cost int) {
+	q.served += cost
+	l.debt = min(maxDebt, l.debt+max(0, cost-turnCost))
 }
 
 // turn takes what a lane may bring now into a group that holds events and size
@@ -249,7 +273,7 @@ func (q *queue) take(group []*request) (_ []*request, held time.Duration, open b
 func (q *queue) turn(l *lane, group []*request, events, size int) (_ []*request, n, bytes int, full bool) {
 	spent := 0
 	for r := l.front(); r != nil && spent < turnCost && !full; r = l.front() {
-		if len(group) > 0 && (r.large() || events+n+len(r.events) > GroupEvents || size+bytes+r.size > GroupBytes) {
+		if len(group) > 0 && (r.large() || events+n+len(r.events) > GroupEvents || size+bytes+r.left() > GroupBytes) {
 			full = true
 			break
 		}
@@ -259,12 +283,11 @@ func (q *queue) turn(l *lane, group []*request, events, size int) (_ []*request,
 		}
 		group = append(group, r)
 		n += len(r.events)
-		bytes += r.size
+		bytes += r.left()
 		spent += r.cost()
 		full = r.large()
 	}
-	q.served += spent
-	l.debt = min(maxDebt, l.debt+max(0, spent-turnCost))
+	q.spend(l, spent)
 	switch {
 	case l.front() == nil:
 		q.leave(l)

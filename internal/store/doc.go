@@ -25,7 +25,7 @@
 //	13 event name   tenant 4, bucket 4, hash 16         → offset 8: ids that publishers gave
 //	14 usage        tenant 4, bucket 4                  → see Usage
 //	15 lost         tenant 4                            → last removed offset 8
-//	16 event part   tenant 4, offset 8, part 4          → more of the data of an event, see event.go
+//	16 event part   tenant 4, anchor 8, part 4          → more of the data of an event, see EventPart
 //	20 registry     noun 1, tenant 4, id 8              → versioned JSON
 //	30 delivery     tenant 4, bucket 4, destination 8, offset 8 → row, see delivery.go
 //	31 by event     tenant 4, bucket 4, offset 8, destination 8 → nothing

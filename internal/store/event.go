@@ -27,12 +27,12 @@ const partBytes = 128 << 10
 
 // EncodeEvent returns the stored form of e:
 //
-//	version 1, received (Unix µs) 8, has time 1, [time (Unix s) 8, ns 4],
+//	version 1, received (Unix µs) 8, [anchor 8, part 4], has time 1, [time (Unix s) 8, ns 4],
 //	topic, key, content type, source (each length + bytes),
 //	attribute count, attributes sorted by name, [data length], data to the end
 //
-// Data of more than [partBytes] is stored in parts, which the version says, and has its
-// length written; the first part stands here.
+// Data of more than [partBytes] is stored in parts, which the version says: the first of
+// them here, the others from (anchor, part) on; see [EventPart].
 // Received stands at a fixed place so that the committer can set it after the
 // publisher's goroutine did the encoding: see [SetReceived].
 //
@@ -44,7 +44,7 @@ func EncodeEvent(e *hark.Event) []byte {
 
 // EventHeadBound is at least the length of e's stored form without its data.
 func EventHeadBound(e *hark.Event) int {
-	return 32 + e.Size() - len(e.Data) + 8*(5+2*len(e.Attributes))
+	return 64 + e.Size() - len(e.Data) + 8*(5+2*len(e.Attributes))
 }
 
 // AppendEventHead appends the stored form of e to b, all but the data at its end.
@@ -55,6 +55,9 @@ func AppendEventHead(b []byte, e *hark.Event) []byte {
 	}
 	b = append(b, version)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Received.UnixMicro()))
+	if version == eventParts {
+		b = append(b, make([]byte, 12)...) // the commit knows
+	}
 	if e.Time.IsZero() {
 		b = append(b, 0)
 	} else {
@@ -84,12 +87,15 @@ func SetReceived(head []byte, t time.Time) {
 	binary.BigEndian.PutUint64(head[1:], uint64(t.UnixMicro()))
 }
 
+// PartsOf is how many values besides its own an event with n bytes of data takes.
+func PartsOf(n int) uint32 { return uint32(max(0, n-1) / partBytes) }
+
 // DecodeEvent is the inverse of [EncodeEvent]; id and tenant come from the key.
 // The event owns its memory.
 func DecodeEvent(value []byte) (*hark.Event, error) {
 	e, data, rest, err := decodeEvent(value)
-	if err == nil && rest > 0 {
-		err = fmt.Errorf("event without %d bytes of its data: %w", rest, errCorrupt)
+	if err == nil && rest.bytes > 0 {
+		err = fmt.Errorf("event without %d bytes of its data: %w", rest.bytes, errCorrupt)
 	}
 	if err != nil {
 		return nil, err
@@ -98,15 +104,25 @@ func DecodeEvent(value []byte) (*hark.Event, error) {
 	return e, nil
 }
 
+// parts is where more of an event's data stands, and how much.
+type parts struct {
+	anchor hark.Offset
+	first  uint32
+	bytes  int
+}
+
 // decodeEvent returns an event without its data, what of that stands in its value, still
-// inside value, and how much more there is in parts.
-func decodeEvent(value []byte) (e *hark.Event, data []byte, rest int, err error) {
+// inside value, and where the rest is.
+func decodeEvent(value []byte) (e *hark.Event, data []byte, rest parts, err error) {
 	r := reader{b: value}
 	version := r.u8()
 	if version != eventWhole && version != eventParts {
-		return nil, nil, 0, fmt.Errorf("event version %d: %w", version, errCorrupt)
+		return nil, nil, rest, fmt.Errorf("event version %d: %w", version, errCorrupt)
 	}
 	e = &hark.Event{Received: time.UnixMicro(int64(r.u64())).UTC()}
+	if version == eventParts {
+		rest.anchor, rest.first = r.off(), r.u32()
+	}
 	if r.u8() == 1 {
 		e.Time = time.Unix(int64(r.u64()), int64(r.u32())).UTC()
 	}
@@ -116,7 +132,7 @@ func decodeEvent(value []byte) (e *hark.Event, data []byte, rest int, err error)
 	e.Source = string(r.bytes())
 	n := r.uvarint()
 	if n > hark.MaxAttributes {
-		return nil, nil, 0, fmt.Errorf("event with %d attributes: %w", n, errCorrupt)
+		return nil, nil, rest, fmt.Errorf("event with %d attributes: %w", n, errCorrupt)
 	}
 	if n > 0 {
 		e.Attributes = make(map[string]string, n)
@@ -128,12 +144,12 @@ func decodeEvent(value []byte) (e *hark.Event, data []byte, rest int, err error)
 	if version == eventParts {
 		length := r.uvarint()
 		if length > maxInParts || length < uint64(len(r.b)) {
-			return nil, nil, 0, fmt.Errorf("event with %d bytes of data: %w", length, errCorrupt)
+			return nil, nil, rest, fmt.Errorf("event with %d bytes of data: %w", length, errCorrupt)
 		}
-		rest = int(length) - len(r.b)
+		rest.bytes = int(length) - len(r.b)
 	}
 	if r.bad {
-		return nil, nil, 0, fmt.Errorf("event cut short: %w", errCorrupt)
+		return nil, nil, rest, fmt.Errorf("event cut short: %w", errCorrupt)
 	}
 	return e, r.b, rest, nil
 }
@@ -149,22 +165,22 @@ func (s *Store) wholeEvent(t hark.TenantID, o hark.Offset, value []byte) (*hark.
 		return nil, err
 	}
 	e.Tenant, e.ID.Offset = t, o
-	e.Data = append(make([]byte, 0, len(data)+rest), data...)
-	if rest == 0 {
+	e.Data = append(make([]byte, 0, len(data)+rest.bytes), data...)
+	if rest.bytes == 0 {
 		return e, nil
 	}
-	_, err = s.scan(partKey(t, o, 0), partKey(t, o+1, 0), maxInParts/partBytes, func(_, part []byte) bool {
-		rest -= len(part)
-		if rest >= 0 {
+	n := (rest.bytes + partBytes - 1) / partBytes
+	_, err = s.scan(partKey(t, rest.anchor, rest.first), partKey(t, rest.anchor, rest.first+uint32(n)), n, func(_, part []byte) bool {
+		if rest.bytes -= len(part); rest.bytes >= 0 {
 			e.Data = append(e.Data, part...)
 		}
-		return rest > 0
+		return rest.bytes > 0
 	})
-	if err != nil || rest > 0 {
+	if err != nil || rest.bytes > 0 {
 		return nil, err
 	}
-	if rest < 0 {
-		return nil, fmt.Errorf("event with %d bytes too much: %w", -rest, errCorrupt)
+	if rest.bytes < 0 {
+		return nil, fmt.Errorf("event with %d bytes too much: %w", -rest.bytes, errCorrupt)
 	}
 	return e, nil
 }
@@ -172,7 +188,10 @@ func (s *Store) wholeEvent(t hark.TenantID, o hark.Offset, value []byte) (*hark.
 // eventTopic reads only the topic of an encoded event, still inside value.
 func eventTopic(value []byte) []byte {
 	r := reader{b: value}
-	r.take(9)
+	if r.u8() == eventParts {
+		r.take(12)
+	}
+	r.take(8)
 	if r.u8() == 1 {
 		r.take(12)
 	}

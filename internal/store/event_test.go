@@ -18,7 +18,7 @@ func appended(t hark.TenantID, o hark.Offset, size int) (*EventAppended, []byte)
 		data[i] = byte(rng.IntN(256))
 	}
 	e := &hark.Event{Topic: "a", Attributes: map[string]string{"x": "y"}, Data: data}
-	return &EventAppended{Tenant: t, Bucket: 1, Offset: o, Topic: e.Topic, Head: AppendEventHead(nil, e), Data: data}, data
+	return &EventAppended{Tenant: t, Bucket: 1, Offset: o, Topic: e.Topic, Head: AppendEventHead(nil, e), Data: data, Anchor: o}, data
 }
 
 func countParts(t *testing.T, s *Store) (n int) {

@@ -72,8 +72,8 @@ func bucketKey(table byte, t hark.TenantID, b Bucket) key {
 
 func eventKey(t hark.TenantID, o hark.Offset) key { return tenantKey(tableEvent, t).off(o) }
 
-func partKey(t hark.TenantID, o hark.Offset, n uint32) key {
-	return tenantKey(tablePart, t).off(o).u32(n)
+func partKey(t hark.TenantID, anchor hark.Offset, n uint32) key {
+	return tenantKey(tablePart, t).off(anchor).u32(n)
 }
 
 func topicKey(t hark.TenantID, b Bucket, topic string, o hark.Offset) key {

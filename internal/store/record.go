@@ -2,7 +2,6 @@ package store
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/harkhq/hark"
@@ -20,9 +19,15 @@ type EventAppended struct {
 	Topic  string
 	Head   []byte // from [AppendEventHead]
 	Data   []byte // the event's own, which is copied only into the batch
+
+	// Of data in parts (see [PartsOf]): where they are, and how many are written already.
+	Anchor  hark.Offset
+	Part    uint32
+	Written uint32
 }
 
 func (r *EventAppended) apply(b *pebble.Batch) {
+	n := PartsOf(len(r.Data))
 	first := r.Data[:min(len(r.Data), partBytes)]
 	op := b.SetDeferred(13, len(r.Head)+len(first))
 	k := op.Key
@@ -30,11 +35,13 @@ func (r *EventAppended) apply(b *pebble.Batch) {
 	binary.BigEndian.PutUint32(k[1:], uint32(r.Tenant))
 	binary.BigEndian.PutUint64(k[5:], uint64(r.Offset))
 	copy(op.Value[copy(op.Value, r.Head):], first)
+	if n > 0 {
+		binary.BigEndian.PutUint64(op.Value[9:], uint64(r.Anchor))
+		binary.BigEndian.PutUint32(op.Value[17:], r.Part)
+	}
 	must(op.Finish())
-	n := uint32(0)
-	for part := range slices.Chunk(r.Data[len(first):], partBytes) {
-		must(b.Set(partKey(r.Tenant, r.Offset, n), part, nil))
-		n++
+	for i := r.Written; i < n; i++ {
+		r.PartAt(i).apply(b)
 	}
 
 	op = b.SetDeferred(9+len(r.Topic)+9, 0)
@@ -45,6 +52,33 @@ func (r *EventAppended) apply(b *pebble.Batch) {
 	end := 9 + copy(k[9:], r.Topic)
 	k[end] = 0
 	binary.BigEndian.PutUint64(k[end+1:], uint64(r.Offset))
+	must(op.Finish())
+}
+
+// PartAt is the i-th of the event's parts, of [PartsOf].
+func (r *EventAppended) PartAt(i uint32) *EventPart {
+	at := int(i+1) * partBytes
+	return &EventPart{Tenant: r.Tenant, Anchor: r.Anchor, Part: r.Part + i, Data: r.Data[at:min(len(r.Data), at+partBytes)]}
+}
+
+// EventPart is a part of an event's data. It may be written before its event, whose offset
+// is not known then. So parts stand under an anchor: an offset at most that of their event
+// and greater than those of all events of the tenant before it, with which they go. Parts
+// that no event came to refer to are overwritten, or go with the tenant's next events.
+type EventPart struct {
+	Tenant hark.TenantID
+	Anchor hark.Offset
+	Part   uint32
+	Data   []byte
+}
+
+func (r *EventPart) apply(b *pebble.Batch) {
+	op := b.SetDeferred(17, len(r.Data))
+	op.Key[0] = tablePart
+	binary.BigEndian.PutUint32(op.Key[1:], uint32(r.Tenant))
+	binary.BigEndian.PutUint64(op.Key[5:], uint64(r.Anchor))
+	binary.BigEndian.PutUint32(op.Key[13:], r.Part)
+	copy(op.Value, r.Data)
 	must(op.Finish())
 }
 
@@ -142,7 +176,7 @@ type EventsRemoved struct {
 
 func (r *EventsRemoved) apply(b *pebble.Batch) {
 	must(b.DeleteRange(eventKey(r.Tenant, r.Usage.First), eventKey(r.Tenant, r.Usage.Last+1), nil))
-	must(b.DeleteRange(partKey(r.Tenant, r.Usage.First, 0), partKey(r.Tenant, r.Usage.Last+1, 0), nil))
+	must(b.DeleteRange(partKey(r.Tenant, 0, 0), partKey(r.Tenant, r.Usage.Last+1, 0), nil))
 	index := bucketKey(tableTopic, r.Tenant, r.Bucket)
 	must(b.DeleteRange(index, index.after(), nil))
 	names := bucketKey(tableEventName, r.Tenant, r.Bucket)
