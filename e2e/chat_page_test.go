@@ -10,7 +10,7 @@ import (
 )
 
 // chatWays are the transports of the chat demo, in the order in which the test goes through them.
-var chatWays = []string{"sse", "longpoll", "poll1", "poll5", "sse"}
+var chatWays = []string{"sse", "longpoll", "websocket", "poll1", "poll5", "websocket", "sse"}
 
 // TestChatPage: two browsers in one room, one of them talking all the time and the other
 // one going through all transports. Each message is there once and in order, whatever
@@ -87,7 +87,7 @@ func TestChatPageIsAnOption(t *testing.T) {
 	p.fill("#token", made.Token)
 	p.key("Enter")
 	p.says("#state", "live")
-	for _, way := range []string{"longpoll", "sse", "poll1"} {
+	for _, way := range []string{"longpoll", "websocket", "sse", "poll1"} {
 		p.must(p.page.Eval(p.ctx, fmt.Sprintf(`document.querySelector("[name=way][value=%s]").click()`, way), nil))
 		p.says("#state", "live")
 		p.fill("#text", "by "+way)
