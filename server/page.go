@@ -149,7 +149,7 @@ func bodyFields(spec *huma.OpenAPI, schema *huma.Schema) []docParam {
 // serveHome says what this is to whoever opens the address in a browser.
 func (s *Server) serveHome(w http.ResponseWriter, _ *http.Request) {
 	pageHeaders(w)
-	if err := homeTemplate.Execute(w, map[string]any{"Version": s.version, "Dev": s.cfg.Dev, "URL": s.URL()}); err != nil {
+	if err := homeTemplate.Execute(w, map[string]any{"Version": s.version, "Dev": s.cfg.Dev, "Demo": s.cfg.Dev || s.cfg.Demo, "URL": s.URL()}); err != nil {
 		s.log.Debug("home page", "error", err)
 	}
 }
@@ -182,4 +182,4 @@ var homeTemplate = template.Must(template.New("home").Parse(`<!doctype html><htm
 <pre>curl {{.URL}}/v1/events \
 {{if not .Dev}}  -H "Authorization: Bearer $HARK_KEY" \
 {{end}}  -d '{"topic":"orders.paid","data":{"order":1042}}'</pre>
-<p><a href="/bins">Request bins</a>: a URL that shows what it is sent · <a href="/docs">The API, route by route</a> · <a href="/openapi.json">openapi.json</a></p>`))
+<p><a href="/bins">Request bins</a>: a URL that shows what it is sent · {{if .Demo}}<a href="/demo/chat">Chat demo</a>: events in a browser, live · {{end}}<a href="/docs">The API, route by route</a> · <a href="/openapi.json">openapi.json</a></p>`))

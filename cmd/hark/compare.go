@@ -143,7 +143,11 @@ func (a *app) showReport(r compare.Report, own bool) {
 	if own {
 		whose = "clients and server share them"
 	}
-	a.printf("%s, %g events a second of %d bytes, %g s each. %s/%s, %s: %s.\n\n", count(r.Clients, "client"), r.Rate, r.EventBytes, r.Seconds,
+	events := fmt.Sprintf("%g events", r.Rate)
+	if r.Rate == 1 {
+		events = "1 event"
+	}
+	a.printf("%s, %s a second of %d bytes, %g s each. %s/%s, %s: %s.\n\n", count(r.Clients, "client"), events, r.EventBytes, r.Seconds,
 		r.OS, r.Arch, count(r.Cores, "core"), whose)
 	rows := [][]cell{header("WAY", "REQUESTS/S", "UP/MIN", "DOWN/MIN", "SERVER CPU", "DELAY P50", "P99")}
 	fine := true

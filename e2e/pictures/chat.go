@@ -13,7 +13,7 @@ var talk = []struct{ way, ada, bob string }{
 	{"poll1", "eu-west. It took seconds until my own message was here.", "That is you: you poll every 5 s."},
 	{"longpoll", "Right. Long poll now.", "And?"},
 	{"sse", "Instant. One request.", "Stream it, then. It resumes by itself, too."},
-	{"websocket", "Trying WebSocket as well.", "Same delay, and one connection both ways. 🎉"},
+	{"websocket", "Trying WebSocket as well.", "Same delay, and one connection both ways."},
 }
 
 // chat has two pages talk, and takes pictures of the one that changes its way.

@@ -12,9 +12,9 @@ type way struct {
 }
 
 var ways = []way{
-	{Name: "poll5", Title: "Poll every 5 s", How: "asks, whether there is anything or not"},
+	{Name: "poll5", Title: "Poll every 5 s", How: "asks, news or not"},
 	{Name: "poll1", Title: "Poll every 1 s", How: "the same, five times as often"},
-	{Name: "longpoll", Title: "Long poll", How: "the server holds each request until there is something"},
+	{Name: "longpoll", Title: "Long poll", How: "a request, held until there is news"},
 	{Name: "sse", Title: "Server-Sent Events", How: "one answer that does not end", Chosen: true},
 	{Name: "websocket", Title: "WebSocket", How: "one connection, frames both ways"},
 }

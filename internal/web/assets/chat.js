@@ -43,7 +43,7 @@ async function poll(s, every) {
     const headers = { ...authorization() };
     if (every && cursor) headers["If-None-Match"] = `"${cursor}"`;
     try {
-      const answer = await fetch(url, { headers, signal: s.leave.signal });
+      const answer = await fetch(url, { headers, signal: s.leave.signal, cache: "no-store" });
       const text = await answer.text();
       s.requests++;
       s.up += requestBytes("GET", url, headers);
@@ -132,8 +132,9 @@ function websocket(s, failures = 0) {
   };
   socket.onclose = async (e) => {
     if (s.over) return;
-    // 4400–4499: coming back the same way is of no use.
-    const err = refused ?? Object.assign(new Error(e.reason || "the connection was cut"), { status: e.code === 4401 || e.code === 4408 ? 401 : 0 });
+    // 4400–4499: coming back the same way is of no use; 4401 and 4408: without a token.
+    const status = e.code === 4401 || e.code === 4408 ? 401 : e.code >= 4400 && e.code < 4500 ? 400 : 0;
+    const err = refused ?? Object.assign(new Error(e.reason || "the connection was cut"), { status });
     if (s.reconnect) err.retry = s.reconnect;
     s.reconnect = 0;
     if (await again(s, err, failures)) websocket(s, failures + 1);
@@ -187,9 +188,11 @@ function message(s, event) {
   let delay = null;
   if (from === me) {
     const left = sent.get(n);
-    delay = Date.now() - left.at;
-    clock = received - (left.at + (left.answered ?? Date.now())) / 2;
-    sent.delete(n);
+    if (left) {
+      delay = Date.now() - left.at;
+      clock = received - (left.at + (left.answered ?? Date.now())) / 2;
+      sent.delete(n);
+    }
   } else if (received - clock >= joined) {
     delay = Math.max(0, Date.now() - (received - clock));
   }
@@ -337,7 +340,7 @@ function median(list) {
 
 // --- Showing -----------------------------------------------------------------------------
 
-const time = (ms) => (ms < 999.5 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+const time = (ms) => (ms < 1 ? "< 1 ms" : ms < 999.5 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 const size = (n) => (n < 1000 ? `${Math.round(n)} B` : n < 1e6 ? `${(n / 1000).toFixed(1)} kB` : `${(n / 1e6).toFixed(1)} MB`);
 
 function element(tag, className, text) {
