@@ -470,6 +470,18 @@ func TestEntrances(t *testing.T) {
 	}
 }
 
+// TestNobodySaysWhoItIs: it is sent away after ten seconds.
+func TestNobodySaysWhoItIs(t *testing.T) {
+	t.Parallel()
+	w, _ := newSocketWorld(t, live.Config{})
+	c := w.dial(&websocket.DialOptions{HTTPHeader: http.Header{"Unknown": {"1"}}})
+	c.wantType("hello")
+	began := time.Now()
+	if said := c.wantClose(4408); len(said) != 1 || said[0].Code != "auth-timeout" || time.Since(began) < 9*time.Second {
+		t.Errorf("%+v after %v", said, time.Since(began))
+	}
+}
+
 // TestSocketStops: too many are sent away, all are told of a stop, and none is left.
 func TestSocketStops(t *testing.T) {
 	w, _ := newSocketWorld(t, live.Config{MaxStreams: 3})
