@@ -155,7 +155,7 @@ func chromium(t *testing.T) opener {
 // promises are kept in a browser; another is one whose processes may die.
 func promises(t *testing.T, open opener, another func(*testing.T) opener) {
 	for name, test := range map[string]func(*testing.T, opener){
-		"worker": jsWorker, "offline": jsOffline, "fallback": jsFallback, "tokens": jsTokens, "elsewhere": jsElsewhere,
+		"worker": jsWorker, "back": jsBack, "offline": jsOffline, "fallback": jsFallback, "tokens": jsTokens, "elsewhere": jsElsewhere,
 		"leader": func(t *testing.T, _ opener) { jsLeader(t, another(t)) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,11 +202,17 @@ func (f *follower) until(script string) {
 	})
 }
 
+// lives tells where the connection is.
+func (f *follower) lives() (where string) {
+	f.t.Helper()
+	f.eval("sub.shared", &where)
+	return where
+}
+
 func (f *follower) live(shared string) {
 	f.t.Helper()
 	f.until(`window.sub?.state === "live"`)
-	var got string
-	if f.eval("sub.shared", &got); !strings.Contains(shared, got) {
+	if got := f.lives(); !strings.Contains(shared, got) {
 		f.t.Fatalf("%s: its connection is in the %s, not %s", f.name, got, shared)
 	}
 }
@@ -324,6 +330,7 @@ func jsLeader(t *testing.T, open opener) {
 		f.live([]string{"leader", "follower", "follower"}[i])
 		all = append(all, f)
 	}
+	s.frozen(all)
 	s.most.Store(0)
 	for round := range 2 {
 		for i := range 20 {
@@ -346,6 +353,44 @@ func jsLeader(t *testing.T, open opener) {
 		}
 	}
 	all[0].live("leader")
+}
+
+// frozen: a tab that leads is told that its browser puts it to sleep (only told: neither
+// browser does it to a tab without windows); others lead on, and when it wakes up it is
+// handed what it missed.
+func (s *site) frozen(all []*follower) {
+	s.Helper()
+	all[0].eval(`document.dispatchEvent(new Event("freeze"))`, nil)
+	s.say("open.a.both", "frozen", all...)
+	for _, f := range all[1:] {
+		f.judge()
+	}
+	all[0].eval(`document.dispatchEvent(new Event("resume"))`, nil)
+	all[0].judge()
+	all[0].live("follower")
+	all[1], all[0] = all[0], all[1]
+	if all[0].lives() != "leader" {
+		all[2], all[0] = all[0], all[2]
+	}
+	all[0].live("leader")
+}
+
+// jsBack: who goes on to another page and comes back finds everything, whether the browser
+// kept the page or loads it anew.
+func jsBack(t *testing.T, open opener) {
+	s := startSite(t)
+	f := &follower{page: open(t, s.follow("open.>", `{"storageKey":"pos"}`)), t: t, name: "tab"}
+	f.live("worker")
+	s.say("open.a", "before", f)
+	f.judge()
+	f.eval(fmt.Sprintf("void (location.href = %q)", s.url+"/page"), nil)
+	f.until("window.ready && !window.sub")
+	s.say("open.a", "away", f)
+	f.eval("history.back()", nil)
+	f.judge()
+	f.live("worker")
+	s.say("open.a", "back", f)
+	f.judge()
 }
 
 // jsOffline: a page whose network goes away waits, and is back as soon as the network is.
@@ -396,14 +441,13 @@ func jsFallback(t *testing.T, open opener) {
 	}
 }
 
-// jsTokens: tokens that live for seconds are replaced before they end, by the page, for
-// the worker; another user's tab is a connection of its own, and hears nothing of the first.
+// jsTokens: tokens that live for seconds are replaced by the page, for the worker; another user's tab is a connection of its own, and hears nothing of the first.
 func jsTokens(t *testing.T, open opener) {
 	s := startSite(t)
 	s.ttl = 3 * time.Second
 	a := &follower{page: open(t, s.follow("user.1.>", `{}`, "tokens", "1")), t: t, name: "user 1"}
 	a.live("worker")
-	b := &follower{page: open(t, s.follow("user.2.>", `{}`, "tokens", "2")), t: t, name: "user 2"}
+	b := &follower{page: open(t, s.follow("user.2.>", `{"transport":"websocket"}`, "tokens", "2")), t: t, name: "user 2"}
 	b.live("worker")
 	for i := range 40 {
 		s.say("user.1.x", fmt.Sprint("one ", i), a)
@@ -412,13 +456,18 @@ func jsTokens(t *testing.T, open opener) {
 	}
 	a.judge()
 	b.judge()
-	stranger := &follower{page: open(t, s.follow("user.1.>", `{}`, "tokens", "2")), t: t, name: "stranger"}
-	stranger.until(`sub.state === "refused" && sub.error.status === 403`)
+	for _, options := range []string{`{}`, `{"transport":"websocket"}`} {
+		stranger := &follower{page: open(t, s.follow("user.1.>", options, "tokens", "2")), t: t, name: "stranger"}
+		stranger.until(`sub.state === "refused" && sub.error.status === 403`)
+	}
 	s.say("user.1.x", "end", a)
-	a.judge()
-	var states []string
-	if a.eval("states", &states); slices.ContainsFunc(states, func(s string) bool { return strings.HasPrefix(s, "refused") }) {
-		t.Errorf("states %q", states)
+	s.say("user.2.x", "end", b)
+	for _, f := range []*follower{a, b} {
+		f.judge()
+		var states []string
+		if f.eval("states", &states); slices.ContainsFunc(states, func(s string) bool { return strings.HasPrefix(s, "refused") }) {
+			t.Errorf("%s: refused on the way: %q", f.name, states)
+		}
 	}
 }
 
