@@ -116,7 +116,7 @@ func (b *bench) longPoll(ctx context.Context) error {
 			after = list.Cursor
 		}
 		return b.last(ctx, t, name, rig.Bar{}, rig.Subscribers{Transport: "longpoll", Count: listening, Topics: 1, Dense: true, After: after,
-			Target: "/v1/events?topic={topic}&after={after}&wait={wait}"})
+			Target: "/v1/events?topic={topic}&after={after}&wait=25"})
 	})
 }
 

@@ -55,7 +55,7 @@ func (b *bench) resume(ctx context.Context) error {
 			return fmt.Errorf("%d events: %w", few+many, err)
 		}
 		b.ours(name(many), "s", manyBar, took*float64(many)/float64(few+many)).Note = "to the end, in order, once"
-		b.ours("  memory grows then by", "MB", rig.Bar{AtMost: 200}, growth)
+		b.ours("  memory grows by", "MB", rig.Bar{AtMost: 200}, growth)
 		return nil
 	})
 }

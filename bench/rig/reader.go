@@ -188,7 +188,7 @@ func (t *readerThread) ready(c *subscriber, events uint32) {
 			t.lose(c, "connect: %v", unix.Errno(code))
 			return
 		}
-		t.msg = t.s.request(t.msg[:0], int(c.number), t.s.setup.After, false)
+		t.msg = t.s.request(t.msg[:0], int(c.number), t.s.setup.After)
 		if n, err := unix.Write(int(c.fd), t.msg); err != nil || n < len(t.msg) {
 			t.lose(c, "sending the request: %v", err)
 			return
@@ -199,6 +199,10 @@ func (t *readerThread) ready(c *subscriber, events uint32) {
 			t.isLive(c)
 			unix.EpollCtl(t.epoll, unix.EPOLL_CTL_DEL, int(c.fd), nil)
 			return
+		}
+		if t.s.setup.Transport == "longpoll" { // it is answered when there is something
+			c.primed = true
+			t.isLive(c)
 		}
 		t.watch(c, unix.EPOLL_CTL_MOD, unix.EPOLLIN)
 	case subHead, subBody:
@@ -314,7 +318,7 @@ func (t *readerThread) polled(c *subscriber, data []byte, now int64) (rest, answ
 	}
 	cursor := t.judge.list(&c.place, data, now)
 	c.primed, c.state = true, subHead
-	return nil, t.s.request(nil, int(c.number), string(cursor), true)
+	return nil, t.s.request(nil, int(c.number), string(cursor))
 }
 
 // another closes c and connects the next in its place.

@@ -29,7 +29,7 @@ func (t *readerThread) overTLS(c *subscriber, config *tls.Config, tickets chan s
 	t.mu.Unlock()
 	conn, err := tls.DialWithDialer(&dialer, "tcp", t.s.setup.Addr, config)
 	if err == nil {
-		_, err = conn.Write(t.s.request(nil, int(c.number), t.s.setup.After, false))
+		_, err = conn.Write(t.s.request(nil, int(c.number), t.s.setup.After))
 	}
 	if err != nil {
 		<-tickets

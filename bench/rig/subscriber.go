@@ -21,7 +21,7 @@ type Subscribers struct {
 	// Transport is "sse" (default), "websocket" or "longpoll".
 	Transport string `json:"transport,omitempty"`
 	// Target is the request's path and query. In it, {topic} becomes a subscriber's topic, {after}
-	// the cursor it has (a long poll's; at first After), {wait} 0 in a first long poll and then 25.
+	// the cursor it has (a long poll's; at first After).
 	Target string `json:"target"`
 	After  string `json:"after,omitempty"`
 	// Header is added to the request, each line with its line break; {token} becomes a token of Tokens.
@@ -149,12 +149,8 @@ func (s *subscribers) prepare() (err error) {
 func (s *subscribers) topic(i int) int { return (s.setup.First + i) % max(s.setup.Topics, 1) }
 
 // request is what subscriber i sends, with a cursor for a transport that asks again and again.
-func (s *subscribers) request(dst []byte, i int, after string, again bool) []byte {
-	wait := "0"
-	if again {
-		wait = "25"
-	}
-	target := strings.NewReplacer("{topic}", fmt.Sprintf("%s.%05d", s.setup.Prefix, s.topic(i)), "{after}", after, "{wait}", wait).Replace(s.setup.Target)
+func (s *subscribers) request(dst []byte, i int, after string) []byte {
+	target := strings.NewReplacer("{topic}", fmt.Sprintf("%s.%05d", s.setup.Prefix, s.topic(i)), "{after}", after).Replace(s.setup.Target)
 	header := s.setup.Header
 	if len(s.tokens) > 0 {
 		header = strings.ReplaceAll(header, "{token}", s.tokens[i%len(s.tokens)])

@@ -122,7 +122,7 @@ func TestSubscribersComeAndGo(t *testing.T) {
 
 func TestSubscribersOfALongPoll(t *testing.T) {
 	bare, subs := subscribe(t, BareLive{Mode: LivePlain}, Subscribers{Transport: "longpoll", Count: 5, Topics: 1, Dense: true,
-		Target: "/v1/events?after={after}&wait={wait}", After: "evt_000000000000000000000000"})
+		Target: "/v1/events?after={after}&wait=25", After: "evt_000000000000000000000000"})
 	if _, err := subs.Until(10*time.Second, func(r SubscriberReport) bool { return r.Live == 5 }); err != nil {
 		t.Fatal(err)
 	}
