@@ -25,8 +25,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/harkhq/hark/server"
-	"github.com/harkhq/hark/server/servertest"
+	"github.com/harkhq/hark/e2e/testenv"
 )
 
 var algorithms = []string{"HS256", "ES256", "EdDSA", "RS256"}
@@ -44,19 +43,25 @@ type issuer struct {
 // has a character changed, it takes nothing that the library refuses.
 func TestTokens(t *testing.T) {
 	t.Logf("go test -seed=%d", *seed)
+	bin := filepath.Join(t.TempDir(), "hark")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/hark")
+	build.Dir = "../../.." // of Hark's own module: this one need not know what the server is made of
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	for name, make := range map[string]func(*testing.T) *issuer{"jose": joseIssuer, "golang-jwt": goIssuer} {
 		t.Run(name, func(t *testing.T) {
 			is := make(t)
-			t.Run("files", func(t *testing.T) { tryTokens(t, is, is.files(t)) })
+			t.Run("files", func(t *testing.T) { tryTokens(t, bin, is, is.files(t)) })
 			if is.set != nil {
-				t.Run("set", func(t *testing.T) { tryTokens(t, is, is.published(t)) })
+				t.Run("set", func(t *testing.T) { tryTokens(t, bin, is, is.published(t)) })
 			}
 		})
 	}
 }
 
 // files writes the keys as an operator would.
-func (is *issuer) files(t *testing.T) server.Config {
+func (is *issuer) files(t *testing.T) (flags []string) {
 	write := func(name, text string) string {
 		path := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -64,29 +69,33 @@ func (is *issuer) files(t *testing.T) server.Config {
 		}
 		return path
 	}
-	cfg := server.Config{JWTSecret: []string{write("secret", is.secret+"\n")}}
+	flags = []string{"--jwt-secret=" + write("secret", is.secret+"\n")}
 	for alg, text := range is.pems {
-		cfg.JWTKey = append(cfg.JWTKey, write(alg, text))
+		flags = append(flags, "--jwt-key="+write(alg, text))
 	}
-	return cfg
+	return flags
 }
 
 // published lets the server fetch the keys, but for the secret.
-func (is *issuer) published(t *testing.T) server.Config {
+func (is *issuer) published(t *testing.T) (flags []string) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/jwk-set+json")
 		w.Write(is.set)
 	}))
 	t.Cleanup(s.Close)
-	all := is.files(t)
-	return server.Config{JWTSecret: all.JWTSecret, JWTJWKS: s.URL + "/.well-known/jwks.json"}
+	return []string{is.files(t)[0], "--jwt-jwks=" + s.URL + "/.well-known/jwks.json"}
 }
 
-func tryTokens(t *testing.T, is *issuer, cfg server.Config) {
-	cfg.JWTIssuer, cfg.JWTAudience = "https://login.example.com", []string{"hark"}
-	s := servertest.Start(t, withDev(cfg))
+func tryTokens(t *testing.T, bin string, is *issuer, flags []string) {
+	// hark dev's may fetch from this machine.
+	s, err := testenv.Start(t.Context(), bin, testenv.Setup{Verb: "dev", Data: filepath.Join(t.TempDir(), "data"),
+		Flags: append(flags, "--jwt-issuer=https://login.example.com", "--jwt-audience=hark", "--token-rate=-1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Kill() })
 	read := func(token, topic string) int {
-		req, err := http.NewRequest("GET", s.URL()+"/v1/events?topic="+url.QueryEscape(topic), nil)
+		req, err := http.NewRequest("GET", s.URL+"/v1/events?topic="+url.QueryEscape(topic), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,12 +144,6 @@ func tryTokens(t *testing.T, is *issuer, cfg server.Config) {
 			}
 		}
 	}
-}
-
-// withDev makes it hark dev's: it may fetch from this machine.
-func withDev(cfg server.Config) server.Config {
-	cfg.Addr, cfg.Dev = "127.0.0.1:0", true
-	return cfg
 }
 
 // goIssuer is golang-jwt.
