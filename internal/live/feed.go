@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/harkhq/hark"
 )
@@ -22,6 +23,8 @@ const (
 	maxLag = 4 << 20
 	// stallLag is the same for one whose socket takes nothing.
 	stallLag = 64 << 10
+	// chainBytes is about how much all chains may hold for the slowest of their readers.
+	chainBytes = 128 << 20
 )
 
 // feed is what readers of one query share.
@@ -40,19 +43,23 @@ type feed struct {
 	tail    *segment
 	readers []*Reader
 	grown   time.Time // when the newest segment was made
+	// cut is a segment of a while ago, and cutAt how long the chain was then.
+	cut   weak.Pointer[segment]
+	cutAt uint64
 }
 
 func newFeed(q Query, key feedKey, mark hark.Offset, shards int) *feed {
 	return &feed{query: q, key: key, seen: mark, tail: &segment{from: mark}, parts: make([]atomic.Pointer[members], shards)}
 }
 
-// append adds an event's frame to the chain.
-func (f *feed) append(o hark.Offset, frame []byte, batch uint64, now time.Time) {
+// append adds an event's frame to the chain, which holds about most bytes for who is slow.
+func (f *feed) append(o hark.Offset, frame []byte, batch uint64, now time.Time, most uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.tail.add(o, frame) {
 		s := f.room(len(frame), now)
 		s.add(o, frame)
+		f.shorten(s, most)
 		f.tail.next.Store(s)
 		f.tail = s
 	}
@@ -75,6 +82,23 @@ func (f *feed) room(n int, now time.Time) *segment {
 	size = min(size, max(maxSegment, n))
 	f.grown = now
 	return &segment{buf: make([]byte, size), marks: make([]mark, size/n+size/n/2), from: f.seen, base: f.total.Load()}
+}
+
+// severed stands where a chain was cut: who comes there has to read the log.
+var severed = &segment{}
+
+// shorten cuts the chain behind the segment of a while ago, before s is added. A reader that
+// waits for its client holds the segment it stands in, and all that follow: cut off, it holds
+// those up to there and not all that there ever will be. The feed itself holds none but its tail.
+func (f *feed) shorten(s *segment, most uint64) {
+	total := f.total.Load()
+	if total-f.cutAt < most {
+		return
+	}
+	if old := f.cut.Value(); old != nil && old.next.Load() != nil {
+		old.next.Store(severed)
+	}
+	f.cut, f.cutAt = weak.Make(s), total
 }
 
 // cool gives a large segment up if its feed had nothing since a batch. It reports

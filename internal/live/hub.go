@@ -211,6 +211,7 @@ func (h *Hub) put(events []*hark.Event, enc *encoder) []*feed {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	batch, now := h.batch.Add(1), time.Now()
+	most := min(max(chainBytes/uint64(len(h.feeds)+1), stallLag), maxLag)
 	for _, e := range events {
 		x := h.index[e.Tenant]
 		if x == nil {
@@ -225,7 +226,7 @@ func (h *Hub) put(events []*hark.Event, enc *encoder) []*feed {
 			if f.batch != batch {
 				enc.touched = append(enc.touched, f)
 			}
-			f.append(o, enc.frame(&f.query), batch, now)
+			f.append(o, enc.frame(&f.query), batch, now, most)
 		})
 	}
 	h.mark.Store(uint64(events[len(events)-1].ID.Offset))

@@ -100,6 +100,8 @@ func (p *spot) ready() []byte {
 			return p.seg.buf[p.off:size]
 		}
 		switch {
+		case next == severed:
+			p.leave()
 		case next != nil:
 			p.seg, p.off = next, 0
 		case p.seg.to != 0:

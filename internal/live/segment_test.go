@@ -30,7 +30,7 @@ func TestSpot(t *testing.T) {
 			for range n {
 				next += 1 + hark.Offset(rnd.IntN(3)) // those between do not match
 				all = append(all, next)
-				f.append(next, frameOf(next), batch, time.UnixMilli(int64(batch)*20))
+				f.append(next, frameOf(next), batch, time.UnixMilli(int64(batch)*20), uint64(20+rnd.IntN(400)))
 			}
 		}
 		write(rnd.IntN(20))
@@ -111,7 +111,7 @@ func pageOf(all []hark.Offset, after hark.Offset, n int) *segment {
 func TestFeedGivesMemoryBack(t *testing.T) {
 	f, now := newFeed(Query{}, feedKey{}, 0, 0), time.Now()
 	for o := range hark.Offset(10000) {
-		f.append(o+1, frameOf(o+1), uint64(o/1000), now.Add(time.Duration(o)*time.Millisecond))
+		f.append(o+1, frameOf(o+1), uint64(o/1000), now.Add(time.Duration(o)*time.Millisecond), maxLag)
 	}
 	if len(f.tail.buf) <= keepSegment {
 		t.Fatalf("its segments stay at %d bytes", len(f.tail.buf))
@@ -122,7 +122,7 @@ func TestFeedGivesMemoryBack(t *testing.T) {
 	if !f.cool(9) || len(f.tail.buf) != 0 {
 		t.Error("it holds on")
 	}
-	f.append(2000, frameOf(2000), 50, now.Add(time.Hour))
+	f.append(2000, frameOf(2000), 50, now.Add(time.Hour), maxLag)
 	if len(f.tail.buf) != len(frameOf(2000)) {
 		t.Errorf("%d bytes for one quiet frame", len(f.tail.buf))
 	}

@@ -296,7 +296,11 @@ func (s *socket) subscribe(f *frame, c Caller) error {
 	}
 	sub := &subscription{name: f.sub, json: quoted(f.sub), patterns: patterns, told: after}
 	sub.reader = s.hub.NewReader(Query{Tenant: c.TenantID(), Patterns: patterns, Variant: List}, after, func() { s.wake(sub) })
-	said := appendSubCursor(nil, "subscribed", sub.json, s.hub.log.Cursor(after))
+	start := s.hub.log.Cursor(after)
+	if gap != nil { // who is cut off before it was told must be told again
+		start = gap.From
+	}
+	said := appendSubCursor(nil, "subscribed", sub.json, start)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lost { // and buried, perhaps
