@@ -25,8 +25,9 @@
 //	live_path_test.go          networks that cut, trickle and hold back
 //	live_stop_test.go          a rolling restart is spread, and boring
 //	live_token_test.go         tokens: expiry, revocation, reach, forgeries
-//	live_abuse_test.go         bad requests, bad sockets, silent peers
-//	live_socket_abuse_test.go  the same for WebSocket, and what its frames may say
+//	live_abuse_test.go         bad requests, bad sockets
+//	live_socket_test.go        what the frames of a WebSocket may say, silent peers
+//	live_socket_abuse_test.go  what is done to WebSockets
 //	live_unmodified_test.go    curl, npm eventsource, Chromium, Firefox
 //	live_model_test.go         all of it at random
 //

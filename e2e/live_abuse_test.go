@@ -76,7 +76,7 @@ func TestLiveBadRequests(t *testing.T) {
 		a.refused(query, field, answer, err)
 	}
 	for _, method := range []string{"POST", "PUT", "DELETE"} {
-		for _, path := range []string{"/v1/stream"} {
+		for _, path := range []string{"/v1/stream", "/v1/ws"} {
 			answer, err := a.api.Do(a.ctx, method, path, nil)
 			if err != nil || answer.Status != 405 {
 				t.Errorf("%s %s: %s %v", method, path, answer, err)
@@ -135,7 +135,7 @@ func TestLiveBadSockets(t *testing.T) {
 	before := a.memory()
 	addr, auth := a.server.Setup.Addr, "Host: h\r\nAuthorization: Bearer "+a.api.Key+"\r\n"
 	var kinds []slowClient
-	for _, path := range []string{"/v1/stream?topic=a", "/v1/events?topic=a&wait=20"} {
+	for _, path := range []string{"/v1/stream?topic=a", "/v1/ws", "/v1/events?topic=a&wait=20"} {
 		head := "GET " + path + " HTTP/1.1\r\n" + auth
 		kinds = append(kinds,
 			slowClient{name: path + ": headers that never end", say: head + "X-A: ", within: 20 * time.Second, statuses: "408 400"},

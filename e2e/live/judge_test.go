@@ -65,7 +65,7 @@ func TestJudge(t *testing.T) {
 		"a missed gap": "is missing", "an invention": "was never published", "a foreign topic": "is not of the topics",
 		"a cursor that skips": "is missing", "a gap without header": "not told in the header",
 	} {
-		for _, by := range append(All, WebSocket) {
+		for _, by := range All {
 			if fault == "a gap without header" && by != Poll && by != LongPoll {
 				continue // streams may tell gaps later
 			}
@@ -103,7 +103,7 @@ func TestHandOver(t *testing.T) {
 	book, api := &Book{}, testenv.API{Base: f.URL, Client: f.Client()}
 	c := NewClient("hand-over", Target{URL: path.URL()}, "a.*")
 	c.Start.Rounds = 3
-	go c.Run(ctx, AtRandom(random, append(All, WebSocket)...), Patience{Obey: true})
+	go c.Run(ctx, AtRandom(random, All...), Patience{Obey: true})
 	if err := c.WaitOpen(ctx, 1); err != nil {
 		t.Fatal(err)
 	}

@@ -28,10 +28,10 @@ const (
 )
 
 // All are the transports, in a fixed order.
-var All = []Transport{SSE, NDJSON, LongPoll, Poll}
+var All = []Transport{SSE, NDJSON, LongPoll, WebSocket, Poll}
 
 // Streams are the transports that hold one connection open.
-var Streams = []Transport{SSE, NDJSON}
+var Streams = []Transport{SSE, NDJSON, WebSocket}
 
 // Streams reports whether one connection stays open.
 func (t Transport) Streams() bool { return t == SSE || t == NDJSON || t == WebSocket }

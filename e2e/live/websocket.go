@@ -104,13 +104,22 @@ func (s *Socket) greet(ctx context.Context, authenticated bool) error {
 			return err
 		}
 		if hello.Type == "error" {
-			return &Refused{Status: hello.Status, Body: `{"code":"` + hello.Code + `"}`}
+			return refusedBy(hello)
 		}
 		if hello.Type != typ || typ == "hello" && (hello.Version != 1 || hello.PingMS <= 0) {
 			return broken("the frame %+v came for %s", *hello, typ)
 		}
 	}
 	return nil
+}
+
+// refusedBy is what an error frame says, as a problem would.
+func refusedBy(f *Frame) error {
+	text, err := json.Marshal(map[string]string{"code": f.Code, "detail": f.Detail})
+	if err != nil {
+		return err
+	}
+	return &Refused{Status: f.Status, Body: string(text)}
 }
 
 // Send sends a frame.
@@ -168,7 +177,7 @@ func (f *follower) websocket(ctx context.Context) error {
 		}
 		switch {
 		case frame.Type == "error":
-			return &Refused{Status: frame.Status, Body: `{"code":"` + frame.Code + `","detail":"` + frame.Detail + `"}`}
+			return refusedBy(frame)
 		case frame.Type == "end":
 			if err := f.tell(Note{End: &End{frame.Reason, frame.ReconnectMS}}); err != nil {
 				return err
