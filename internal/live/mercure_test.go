@@ -54,11 +54,12 @@ func (g *guest) MayPublish(topic string) error {
 // hubbub is a Mercure hub on a log in memory.
 type hubbub struct {
 	*testing.T
-	log *eventlog.Log
-	hub *Hub
-	m   *Mercure
-	url string
-	as  map[string]*guest // by the header As
+	log     *eventlog.Log
+	hub     *Hub
+	m       *Mercure
+	url     string
+	handler http.Handler
+	as      map[string]*guest // by the header As
 }
 
 func openMercure(t *testing.T, cfg MercureConfig, logs eventlog.Config) *hubbub {
@@ -94,7 +95,7 @@ func openMercure(t *testing.T, cfg MercureConfig, logs eventlog.Config) *hubbub 
 	handle("GET "+mercure.SubscriptionsPath, b.m.Subscriptions)
 	handle("GET "+mercure.SubscriptionsPath+"/{topic}/{subscriber}", b.m.Subscriptions)
 	srv := httptest.NewServer(mux)
-	b.url = srv.URL
+	b.url, b.handler = srv.URL, mux
 	ctx, cancel := context.WithCancel(context.Background())
 	late, stop := context.WithCancel(context.Background())
 	var wg, logWG sync.WaitGroup
@@ -315,5 +316,39 @@ func TestMercurePresence(t *testing.T) {
 	}
 	if found, _ := b.m.presence.subscriptions(hark.DefaultTenant, "", ""); len(found) != 0 {
 		t.Errorf("%d of streams that were refused", len(found))
+	}
+}
+
+// TestMercureServed: over HTTP/2, where a handler serves the stream, it is the same.
+func TestMercureServed(t *testing.T) {
+	b := openMercure(t, MercureConfig{Anonymous: true, Subscriptions: true}, eventlog.Config{})
+	b.as["pub"] = publisher()
+	_, watch := b.listen("pub", url.Values{"topic": {mercure.SubscriptionsPath + "/{topic}/{subscriber}"}})
+	watch() // itself
+	tls := httptest.NewUnstartedServer(b.handler)
+	tls.EnableHTTP2 = true
+	tls.StartTLS()
+	defer tls.Close()
+	resp, err := tls.Client().Get(tls.URL + mercure.Path + "?topic=a&lastEventID=earliest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.ProtoMajor != 2 || resp.Header.Get("Last-Event-ID") != "earliest" {
+		t.Errorf("%s %v", resp.Proto, resp.Header)
+	}
+	if got := watch(); !strings.Contains(got, `"topic":"a","active":true`) {
+		t.Errorf("%q", got)
+	}
+	b.post("pub", url.Values{"topic": {"x", "a"}, "data": {"1"}, "id": {"one"}})
+	in := bufio.NewReader(resp.Body)
+	for line := ""; line != "id: one\n"; {
+		if line, err = in.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resp.Body.Close()
+	if got := watch(); !strings.Contains(got, `"topic":"a","active":false`) {
+		t.Errorf("%q", got)
 	}
 }
