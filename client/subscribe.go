@@ -149,7 +149,8 @@ func (s *subscription) run(ctx context.Context) error {
 		}
 		wait := pause(failures, err)
 		if end, ok := errors.AsType[*EndError](err); ok {
-			wait = min(time.Duration(end.ReconnectMS)*time.Millisecond, maxReturn)
+			asked := time.Duration(min(max(end.ReconnectMS, 0), maxReturn.Milliseconds())) * time.Millisecond
+			wait = max(asked, pause(failures, nil)) // one that asks for nothing, again and again, is spared all the same
 		}
 		s.tell(SubscribeState{Transport: transport, Err: err, Retry: wait})
 		if !sleep(ctx, wait) {
@@ -381,6 +382,9 @@ func (s *subscription) line(text []byte) error {
 		return nil
 	case bytes.HasPrefix(text, []byte(`{"id":`)):
 		e, err := hark.ParseEventJSON(text)
+		if err == nil && (e.ID.IsZero() || e.Topic == "") {
+			err = errors.New("an event without id or topic")
+		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", errNoHark, err)
 		}

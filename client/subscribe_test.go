@@ -361,3 +361,37 @@ func TestSubscribeEndsWhenGoingOnIsOfNoUse(t *testing.T) {
 		}
 	})
 }
+
+// FuzzSubscribe: whatever a server sends, the subscription ends or goes on, with no event
+// that is none, and with a position that a server can read.
+func FuzzSubscribe(f *testing.F) {
+	for _, body := range []string{"", "\n", wire(7) + "\n" + wire(8) + "\n", `{"cursor":"` + at(3).String() + `"}` + "\n\n", `{"gap":{"from":"evt_","to":null}}` + "\n",
+		`{"end":{"reason":"stopping","reconnect_ms":-5}}` + "\n", `{"end":{"reconnect_ms":1e99}}` + "\n", "[]\n", "null\n", `{"id":"x"}` + "\n", `{"id":` + "\n", "\x00\r\n"} {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		synctest.Test(t, func(t *testing.T) {
+			var position hark.Cursor
+			w := &wires{t: t, began: time.Now(), scripts: []func(*answering){
+				func(a *answering) { a.head(200, "application/x-ndjson"); io.WriteString(a.body, body) },
+				func(a *answering) {
+					a.head(403, "application/problem+json")
+					io.WriteString(a.body, `{"detail":"enough"}`)
+				},
+			}}
+			c, err := client.New("http://hark.test", "", client.Options{HTTP: &http.Client{Transport: w}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for e, err := range c.Subscribe(t.Context(), nil, client.SubscribeOptions{Position: &position}) {
+				if err == nil && (e.ID.IsZero() || e.Topic == "") {
+					t.Errorf("an event that is none: %+v", e)
+				}
+			}
+			if _, err := hark.ParseCursor(position.String()); !position.IsZero() && err != nil {
+				t.Errorf("position %v: %v", position, err)
+			}
+			synctest.Wait()
+		})
+	})
+}

@@ -101,7 +101,7 @@ func ownServer(a *app) (url string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(a.ctx), self, "dev", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--log-level", "error", "--json")
+	cmd := exec.CommandContext(context.WithoutCancel(a.ctx), self, "dev", "--addr", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--log-level", "error", "--disk-floor=-1", "--json")
 	for _, v := range os.Environ() { // what is set for another server is not for this one
 		if !strings.HasPrefix(v, "HARK_") {
 			cmd.Env = append(cmd.Env, v)
