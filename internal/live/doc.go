@@ -33,7 +33,8 @@
 // its streams' state alone, writes without ever blocking, and has an epoll of its own that
 // tells of peers that went away and of sockets that take bytes again. A wheel
 // tells when a stream was silent for long enough to need a comment. Streams over TLS or HTTP/2 are served
-// by their handlers, as are WebSocket and long polling, through a [Reader].
+// by their handlers, as is long polling, through a [Reader]. A WebSocket is read when its own
+// epoll says so, and written through Readers by a goroutine that ends when there is nothing left.
 //
 // # Lock order
 //
