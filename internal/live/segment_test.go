@@ -107,6 +107,44 @@ func pageOf(all []hark.Offset, after hark.Offset, n int) *segment {
 	return s
 }
 
+// TestChainIsCut: a reader that stands still does not hold all that its feed has since, and
+// one that keeps up meets no cut.
+func TestChainIsCut(t *testing.T) {
+	const most = 64 << 10
+	f := newFeed(Query{}, feedKey{}, 0, 0)
+	var still, quick spot
+	f.join(&still)
+	f.join(&quick)
+	got := 0
+	for o := hark.Offset(1); o <= 100_000; o++ {
+		frame := frameOf(o)
+		f.append(o, frame, uint64(o/100), time.UnixMilli(int64(o)), most)
+		for b := quick.ready(); b != nil; b = quick.ready() {
+			got += len(b)
+			quick.took(len(b))
+		}
+		if quick.seg == nil {
+			t.Fatalf("the reader that keeps up was cut off at %d", o)
+		}
+	}
+	if total := int(f.total.Load()); got != total || total < 20*most {
+		t.Errorf("it has %d bytes of %d", got, total)
+	}
+	held, seg := 0, still.seg
+	for ; seg != nil && seg != severed; seg = seg.next.Load() {
+		held += len(seg.buf)
+	}
+	if seg != severed || held > 3*most+maxSegment {
+		t.Errorf("the reader that stands still holds %d bytes, to the end: %v", held, seg == nil)
+	}
+	for still.ready() != nil {
+		still.took(len(still.ready()))
+	}
+	if still.seg != nil || still.skip != 0 || still.position() == 0 || still.position() > 100_000 {
+		t.Errorf("at the cut it stands at %+v", still)
+	}
+}
+
 // TestFeedGivesMemoryBack: a feed that had much to say holds little once it is quiet.
 func TestFeedGivesMemoryBack(t *testing.T) {
 	f, now := newFeed(Query{}, feedKey{}, 0, 0), time.Now()

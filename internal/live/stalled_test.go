@@ -59,47 +59,16 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestChainIsCut: a reader whose client takes nothing does not hold all that its feed
-// had since, and has lost nothing when it goes on.
-func TestChainIsCut(t *testing.T) {
-	w := newWorld(t, live.Config{})
-	r := w.hub.NewReader(live.Query{Tenant: 1, Patterns: []hark.Pattern{"a"}, Variant: live.List}, w.log.End(), func() {})
-	defer r.Close()
-	take := func() int {
-		t.Helper()
-		b, _, err := r.Take(nil, 1<<20)
-		if err != nil || r.Gap() != nil {
-			t.Fatal(err)
-		}
-		return strings.Count(string(b), `"id":`)
-	}
-	w.publish("a", 0, 1)
-	got := 0
-	w.until(5*time.Second, "the first event does not come", func() bool { got += take(); return got == 1 })
-	before := heap()
-	const events = 200_000
-	for n := 1; n < events; n += 1000 {
-		w.publish("a", n, min(1000, events-n))
-	}
-	if grown := int64(heap()) - int64(before); grown > 24<<20 {
-		t.Errorf("the heap grew by %d MiB", grown>>20)
-	}
-	w.until(20*time.Second, "events are missing", func() bool { got += take(); return got >= events })
-	if got != events {
-		t.Errorf("%d events, %d were published", got, events)
-	}
-}
-
 // TestStalledHoldNothing: readers that stop in the midst of catching up keep a position,
 // and not the page that they were reading.
 func TestStalledHoldNothing(t *testing.T) {
 	w := newWorld(t, live.Config{PageBytes: 1 << 20})
 	from := w.log.Cursor(w.log.End()).String()
-	for n := 0; n < 50_000; n += 500 {
+	for n := 0; n < 20_000; n += 500 {
 		w.publish("a", n, 500)
 	}
 	before := heap()
-	const clients = 400
+	const clients = 150
 	for i := range clients { // each asks for something else, so that nothing is shared
 		w.stall(fmt.Sprintf("topic=a&topic=x.%d&after=%s", i, from))
 	}
