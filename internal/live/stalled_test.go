@@ -75,7 +75,7 @@ func TestStalledHoldNothing(t *testing.T) {
 	var grown int64
 	w.until(10*time.Second, "they hold the pages that they read", func() bool {
 		grown = int64(heap()) - int64(before)
-		return w.hub.Streams() == clients && grown < clients*(32<<10)
+		return w.hub.Streams() == clients && grown < clients*(80<<10)
 	})
 	t.Logf("%d KiB for each", grown/clients>>10)
 }
