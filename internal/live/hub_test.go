@@ -512,3 +512,27 @@ func TestGap(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+// TestBrowserHasACursor: a browser's own EventSource is told where it stands by an event, since
+// Firefox forgets the id of a block without data; others by a block without data.
+func TestBrowserHasACursor(t *testing.T) {
+	w := newWorld(t, live.Config{})
+	for _, browser := range []bool{false, true} {
+		req, _ := http.NewRequest("GET", w.url+"/stream", nil)
+		req.Header.Set("User-Agent", "Mozilla/5.0")
+		req.Header.Set("Sec-Fetch-Mode", "cors")
+		if browser {
+			req.Header.Set("Cache-Control", "no-cache")
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		c := &sse{world: w, r: bufio.NewReader(res.Body)}
+		f, err := c.next()
+		if err != nil || f.id == "" || f.retry == "" || (f.event == "cursor" && f.data == "{}") != browser || (f.data == "") == browser {
+			t.Errorf("browser %v: %+v %v", browser, f, err)
+		}
+	}
+}

@@ -30,10 +30,40 @@ var SSE = &Format{
 	},
 }
 
-// SSEPing is [SSE] for clients that want to notice silence: its keep-alives are events.
-var SSEPing = &Format{
-	Variant: SSE.Variant, ContentType: SSE.ContentType, Prelude: SSE.Prelude, Gap: SSE.Gap,
-	Cursor: SSE.Cursor, KeepAlive: "event: ping\ndata: {}\n\n", End: SSE.End,
+// sseFormats is [SSE] as kinds of clients need it, by [kind].
+var sseFormats = [...]*Format{SSE, variation(SSE, false, true), variation(SSE, true, false), variation(SSE, true, true)}
+
+// kind is an index of [sseFormats].
+func kind(browser, ping bool) (n int) {
+	if ping {
+		n++
+	}
+	if browser {
+		n += 2
+	}
+	return n
+}
+
+// variation returns SSE for a browser's own EventSource, for clients that want to notice
+// silence, or for both.
+//
+// A browser is told its cursor by an event, which pages that have no listener for it never
+// see: Firefox 153 forgets the id of a block without data, whatever WHATWG HTML section 9.2.6
+// says, and would lose what came before its first event if that connection broke.
+func variation(of *Format, browser, ping bool) *Format {
+	f := *of
+	if browser {
+		f.Cursor = func(dst []byte, at hark.Cursor) []byte {
+			return append(append(append(dst, "event: cursor\nid: "...), at.String()...), "\ndata: {}\n\n"...)
+		}
+		f.Prelude = func(dst []byte, at hark.Cursor, reconnect time.Duration) []byte {
+			return f.Cursor(appendRetry(dst, reconnect), at)
+		}
+	}
+	if ping {
+		f.KeepAlive = "event: ping\ndata: {}\n\n"
+	}
+	return &f
 }
 
 func appendSSE(dst []byte, e *hark.Event, line []byte) []byte {
@@ -90,10 +120,8 @@ func formatOf(r *http.Request, format, ping string) (*Format, error) {
 	switch {
 	case format == "ndjson" && ping == "":
 		return NDJSON, nil
-	case format == "sse" && ping == "":
-		return SSE, nil
-	case format == "sse" && ping == "event":
-		return SSEPing, nil
+	case format == "sse" && (ping == "" || ping == "event"):
+		return sseFormats[kind(isEventSource(r), ping != "")], nil
 	case format == "sse":
 		return nil, hark.Invalidf("ping", `must be "event", or left out`)
 	case format == "ndjson":

@@ -30,14 +30,15 @@ async function sse(line: Line, signal: AbortSignal): Promise<never> {
       flush();
       throw ended(JSON.parse(data ?? "{}"));
     }
-    const priming = !primed && data === undefined; // where it begins, which may be beyond a gap
+    const bare = data === undefined || event === "cursor";
+    const priming = !primed && bare; // where it begins, which may be beyond a gap
     if (!primed) line.ready(id);
     primed = true;
     if (event === "gap") {
       flush();
       line.feed({ gap: JSON.parse(data!), cursor: id });
     } else if (event !== "ping" && !priming) {
-      if (data) events.push(JSON.parse(data));
+      if (!bare) events.push(JSON.parse(data!));
       cursor = id;
     }
   }, (ms) => (line.retry = ms));
