@@ -40,6 +40,7 @@ func TestLiveRollingRestart(t *testing.T) {
 		first[c] = len(c.Connections())
 	}
 	turned := a.watchReadiness()
+	time.Sleep(100 * time.Millisecond) // it is asked by now
 	begin := time.Now()
 	if err := a.server.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
