@@ -8,6 +8,7 @@ import (
 
 	"github.com/harkhq/hark/bench/rig"
 	"github.com/harkhq/hark/e2e/testenv"
+	"golang.org/x/sys/unix"
 )
 
 const resuming = 1000
@@ -151,6 +152,11 @@ func (b *bench) spread(ctx context.Context) error {
 			return err
 		}
 		alone := rig.Subscribers{Count: 1, Topics: spreadTopics, First: 17, Want: spreadEach, Header: t.header + "Last-Event-ID: " + after + "\r\n"}
+		// The disk still writes what was just stored, which delays every sync.
+		unix.Sync()
+		if err := rig.Sleep(ctx, 5*time.Second); err != nil {
+			return err
+		}
 		// The store is warm; each reads another topic, whose frames nobody has asked for yet.
 		for i := range repeats {
 			alone.First = i
