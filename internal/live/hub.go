@@ -60,7 +60,8 @@ type Config struct {
 	SlowAfter time.Duration
 	// PageBytes bounds the encoded pages that readers who catch up share. Default 32 MiB.
 	PageBytes int
-	// CatchUps bounds how many pages are read at once; default 4.
+	// CatchUps bounds how many pages are read at once; default half of the processors: reading the
+	// log is work without a pause, and whoever has live events must find one that is free.
 	CatchUps int
 	// Hooks tell what happens.
 	Hooks Hooks
@@ -93,7 +94,7 @@ func (c Config) withDefaults() Config {
 		c.PageBytes = 32 << 20
 	}
 	if c.CatchUps == 0 {
-		c.CatchUps = 4
+		c.CatchUps = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	if c.Hooks.Opened == nil {
 		c.Hooks.Opened = func(string) {}
