@@ -85,6 +85,7 @@ function sse(s) {
     take(s, [JSON.parse(e.data)], e.lastEventId);
   };
   source.addEventListener("gap", (e) => { framed(e, "gap"); gap(s, JSON.parse(e.data)); cursor = e.lastEventId || cursor; });
+  source.addEventListener("cursor", (e) => { framed(e, "cursor"); cursor = e.lastEventId || cursor; });
   source.addEventListener("ping", (e) => framed(e, "ping"));
   source.addEventListener("end", (e) => { framed(e, "end"); say("lost", "the server ends the stream; back soon"); });
   source.onerror = async () => {
