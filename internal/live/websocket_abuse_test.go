@@ -374,6 +374,7 @@ func TestSocketGap(t *testing.T) {
 	for ; w.log.Floor(1) < 2000; n += 500 {
 		w.publish("a", n, 500)
 	}
+	w.settle(64 << 10)
 	c.last = map[string]string{}
 	if a := c.subscribe("b", `,"topics":["a"],"after":"`+old+`"`); a.Cursor < old {
 		t.Errorf("%+v", a)
