@@ -247,6 +247,19 @@ func (x *index) nextHeld(t hark.TenantID, b store.Bucket) (bucketUsage, bool) {
 	return h.buckets[i], true
 }
 
+// held returns what a tenant holds in each bucket that it holds anything in, newest first.
+func (x *index) held(t hark.TenantID) []bucketUsage {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	h := x.tenants[t]
+	if h == nil {
+		return nil
+	}
+	all := slices.Clone(h.buckets)
+	slices.Reverse(all)
+	return all
+}
+
 // erase forgets what a tenant had.
 func (x *index) erase(t hark.TenantID, end hark.Offset) {
 	x.mu.Lock()

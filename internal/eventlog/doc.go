@@ -4,7 +4,7 @@
 //
 // Files, in reading order: log.go (open, ids, cursors), append.go (what a
 // publisher's goroutine does), queue.go (turns), pace.go (large requests), committer.go (the one writer),
-// seen.go (keys), named.go (ids that publishers give), tail.go, read.go, count.go, bucket.go (offset → bucket, usage), retention.go, disk.go.
+// seen.go (keys), named.go (ids that publishers give), tail.go, read.go, latest.go, count.go, bucket.go (offset → bucket, usage), retention.go, disk.go.
 //
 // # Appending
 //

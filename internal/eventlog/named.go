@@ -27,8 +27,8 @@ func nameHash(scope, id string) [16]byte {
 // none any more. It costs one look-up in each bucket that the tenant holds events in.
 func (l *Log) Named(t hark.TenantID, scope, id string) (hark.Offset, bool, error) {
 	hash := nameHash(scope, id)
-	for _, b := range l.index.held(t) {
-		o, ok, err := l.store.EventNamed(t, b, hash)
+	for _, h := range l.index.held(t) {
+		o, ok, err := l.store.EventNamed(t, h.bucket, hash)
 		if err != nil {
 			return 0, false, err
 		}
@@ -38,19 +38,4 @@ func (l *Log) Named(t hark.TenantID, scope, id string) (hark.Offset, bool, error
 		}
 	}
 	return 0, false, nil
-}
-
-// held returns the buckets that a tenant holds events in, newest first.
-func (x *index) held(t hark.TenantID) []store.Bucket {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	h := x.tenants[t]
-	if h == nil {
-		return nil
-	}
-	all := make([]store.Bucket, 0, len(h.buckets))
-	for i := len(h.buckets) - 1; i >= 0; i-- {
-		all = append(all, h.buckets[i].bucket)
-	}
-	return all
 }

@@ -188,6 +188,29 @@ func (s *Store) TopicOffsets(t hark.TenantID, b Bucket, topic string, from, to h
 	})
 }
 
+// TopicOffsetsBack is [Store.TopicOffsets] from the newest on.
+func (s *Store) TopicOffsetsBack(t hark.TenantID, b Bucket, topic string, from, to hark.Offset, limit int, fn func(hark.Offset) bool) error {
+	lower := topicKey(t, b, topic, from)
+	skip := len(lower) - 8
+	_, err := s.scanBack(lower, topicKey(t, b, topic, to), limit, func(k, _ []byte) bool {
+		r := reader{b: k[skip:]}
+		return fn(r.off())
+	})
+	return err
+}
+
+// EventTopicsBack calls fn with offset, topic and size of a tenant's events in [from, to),
+// newest first, until fn returns false, limit or [scanLimit] keys or [scanBytes] were read.
+// It reports whether some may be left.
+func (s *Store) EventTopicsBack(t hark.TenantID, from, to hark.Offset, limit int, fn func(o hark.Offset, topic string, size int) bool) (more bool, err error) {
+	size := 0
+	return s.scanBack(eventKey(t, from), eventKey(t, to), min(limit, scanLimit), func(k, v []byte) bool {
+		r := reader{b: k[5:]}
+		size += len(v)
+		return fn(r.off(), string(eventTopic(v)), len(v)) && size < scanBytes
+	})
+}
+
 // Topics calls fn for each distinct topic in a bucket that begins with prefix, in order.
 func (s *Store) Topics(t hark.TenantID, b Bucket, prefix string, fn func(topic string) bool) error {
 	base := bucketKey(tableTopic, t, b)
