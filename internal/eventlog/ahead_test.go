@@ -140,6 +140,111 @@ func TestAheadClosing(t *testing.T) {
 	}
 }
 
+// TestAheadAbandoned: whoever begins large requests and commits none leaves no more behind
+// than one of them had, and the tenant's next request takes that away.
+func TestAheadAbandoned(t *testing.T) {
+	var l Log
+	l.cfg = Config{}.withDefaults()
+	l.incarnations = []store.IncarnationStarted{{Incarnation: 1, First: 1}}
+	q := &l.queue
+	q.init(1 << 30)
+	push := func(events ...hark.Event) *request {
+		t.Helper()
+		r, err := l.prepare(1, events)
+		if err == nil {
+			err = q.push(r)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	type place struct {
+		anchor hark.Offset
+		part   uint32
+	}
+	written := map[place]bool{}
+	ahead := func(at hark.Offset, n int) {
+		t.Helper()
+		q.pace.saw(2, time.Now())
+		for i := 0; i < n; {
+			_, part, held, open := q.next(nil, at)
+			if part == nil && (held > 0 || !open || q.first == nil) {
+				t.Fatalf("no part at %d after %d", at, i)
+			}
+			if part != nil { // else it sat out a turn
+				written[place{part.Anchor, part.Part}] = true
+				i++
+			}
+		}
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
+	giveUp := func(r *request) {
+		if !r.taken.CompareAndSwap(0, requestGivenUp) {
+			t.Fatal("it was taken")
+		}
+		q.giveUp(r)
+	}
+	for i := range 20 {
+		r := push(large(rng, 1_000_000))
+		ahead(hark.Offset(10+i), 1+i%7)
+		giveUp(r)
+	}
+	// One whose client gives up when it is taken already is no other.
+	r := push(large(rng, 1_000_000))
+	ahead(40, 2)
+	r.taken.Store(requestGivenUp)
+	q.pace = pace{}
+	for len(q.tenants[1].waiting) > 0 {
+		if group, _, _ := q.take(nil); len(group) > 0 {
+			t.Fatal("it was taken")
+		}
+	}
+	// And one that is refused when it was taken, for want of disk.
+	r = push(large(rng, 1_000_000))
+	ahead(41, 3)
+	q.pace = pace{}
+	var group []*request
+	for len(group) == 0 {
+		group, _, _ = q.take(nil)
+	}
+	l.disk.low.Store(true)
+	w := writer{log: &l, next: 42}
+	if err := w.commit(group); err != nil || <-r.done != errDiskFloor {
+		t.Fatalf("%v, and it was not refused", err)
+	}
+	if want := int(store.PartsOf(1_000_000)); len(written) != want {
+		t.Errorf("%d parts are left, want those of one request, %d: %v", len(written), want, written)
+	}
+
+	// The next one is smaller, and takes the place.
+	r = push(event("a", "small"), large(rng, 300<<10))
+	ahead(50, 1)
+	for group = nil; len(group) == 0; {
+		q.pace = pace{}
+		group, _, _ = q.take(nil)
+	}
+	w.next = 60
+	w.number(r, 1, time.Now())
+	var forgotten *store.PartsForgotten
+	for _, rec := range w.records {
+		if f, ok := rec.(*store.PartsForgotten); ok {
+			forgotten = f
+		}
+	}
+	if forgotten == nil || *forgotten != (store.PartsForgotten{Tenant: 1, Anchor: 10, From: store.PartsOf(300 << 10)}) || r.records[1].Anchor != 10 || r.records[1].Written != 1 {
+		t.Errorf("%+v, of a request at %d with %d written", forgotten, r.records[1].Anchor, r.records[1].Written)
+	}
+	w.records = nil
+	after := push(event("a", "small"))
+	for group = nil; len(group) == 0; {
+		group, _, _ = q.take(nil)
+	}
+	if w.number(after, 1, time.Now()); after.ahead.over {
+		t.Error("the one after it takes parts away, too")
+	}
+}
+
 // TestAheadAndBack: many large events beside small ones, with clients that give up while their
 // parts are being written; everything acknowledged is read back from disk as it was, after a restart too.
 func TestAheadAndBack(t *testing.T) {

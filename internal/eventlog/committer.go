@@ -101,9 +101,7 @@ func (w *writer) writeAhead(part *store.EventPart) error {
 func (w *writer) commit(group []*request) error {
 	l := w.log
 	if l.disk.low.Load() { // it became low while they waited
-		for _, r := range group {
-			r.done <- errDiskFloor
-		}
+		l.queue.refuse(group, errDiskFloor)
 		return nil
 	}
 	w.groups++
@@ -158,6 +156,9 @@ func (w *writer) number(r *request, bucket store.Bucket, received time.Time) {
 		rec.Offset, rec.Bucket = w.next, bucket
 		w.records = append(w.records, rec)
 		w.next++
+	}
+	if r.ahead.over {
+		w.records = append(w.records, &store.PartsForgotten{Tenant: r.tenant, Anchor: r.ahead.anchor, From: r.parts()})
 	}
 	if r.idem != nil {
 		r.idem.Value.First = r.first.Offset

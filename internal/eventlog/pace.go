@@ -65,8 +65,14 @@ func (p *pace) took(d time.Duration, heavy bool, now time.Time) {
 // publish small requests, its data is not written at once but in parts, each in a
 // commit of its own that takes hardly longer than theirs: they wait for one part, and
 // never for a megabyte.
+//
+// A request that is not committed after all leaves its parts behind. They are in no event
+// and in no quota, so its tenant's next request writes over them, under their anchor, and
+// its commit takes what is beyond its own away: who begins a thousand requests and
+// commits none leaves what one of them had.
 type ahead struct {
-	anchor hark.Offset // see [store.EventPart]
+	anchor hark.Offset // see [store.EventPart]; 0 before it is known
+	over   bool        // there are another request's parts under anchor
 	event  int         // those before it have all parts written
 	parts  uint32      // written, of all events together
 	bytes  int
@@ -87,7 +93,7 @@ func (r *request) hasPart() bool {
 // A tenant's requests are committed in order, so none of its events comes in between.
 func (r *request) writeAhead(at hark.Offset) *store.EventPart {
 	a := &r.ahead
-	if a.parts == 0 {
+	if a.anchor == 0 {
 		a.anchor = at
 	}
 	rec := &r.records[a.event]
@@ -101,7 +107,7 @@ func (r *request) writeAhead(at hark.Offset) *store.EventPart {
 // place says where a request's parts are, now that it begins at first.
 func (r *request) place(first hark.Offset) {
 	a := &r.ahead
-	if a.parts == 0 {
+	if a.anchor == 0 {
 		a.anchor = first
 	}
 	for i := range r.records {
@@ -111,4 +117,10 @@ func (r *request) place(first hark.Offset) {
 			rec.Written = min(a.parts-rec.Part, store.PartsOf(len(rec.Data)))
 		}
 	}
+}
+
+// parts is how many parts a request has in all.
+func (r *request) parts() uint32 {
+	last := &r.records[len(r.records)-1]
+	return last.Part + store.PartsOf(len(last.Data))
 }

@@ -39,6 +39,9 @@ type lane struct {
 	// had nothing waiting.
 	debt int
 	left int
+	// orphans is the anchor of parts that were written ahead of a request which never was
+	// committed; 0 for none.
+	orphans hark.Offset
 
 	inTurn bool
 	next   *lane
@@ -196,6 +199,7 @@ func (q *queue) giveUp(r *request) {
 		return
 	}
 	l := r.lane
+	l.disown(r)
 	l.bytes -= r.weight()
 	q.bytes -= r.weight()
 	r.dead, r.events, r.records, r.buf = true, nil, nil, nil
@@ -243,6 +247,7 @@ func (q *queue) next(group []*request, at hark.Offset) (_ []*request, part *stor
 		case at > 0 && r.heavy() && !q.closed && q.pace.disturbs(l.tenant, now) && r.hasPart():
 			heldBack = append(heldBack, l)
 			if len(group) == 0 { // else it has the next turn
+				l.adopt(r)
 				part = r.writeAhead(at)
 				q.spend(l, len(part.Data)/unitBytes)
 			}
@@ -279,8 +284,10 @@ func (q *queue) turn(l *lane, group []*request, events, size int) (_ []*request,
 		}
 		q.pop(l)
 		if !r.taken.CompareAndSwap(0, requestTaken) {
+			l.disown(r)
 			continue // its client gave up just now
 		}
+		l.adopt(r)
 		group = append(group, r)
 		n += len(r.events)
 		bytes += r.left()
@@ -297,6 +304,33 @@ func (q *queue) turn(l *lane, group []*request, events, size int) (_ []*request,
 		q.toBack(l)
 	}
 	return group, n, bytes, full
+}
+
+// adopt gives the orphans of a lane to its next request.
+func (l *lane) adopt(r *request) {
+	if l.orphans > 0 {
+		r.ahead.anchor, r.ahead.over, l.orphans = l.orphans, true, 0
+	}
+}
+
+// disown makes orphans of what was written ahead of a request that is not committed.
+// The queue's mutex must be held.
+func (l *lane) disown(r *request) {
+	if r.ahead.anchor > 0 {
+		l.orphans = r.ahead.anchor
+	}
+}
+
+// refuse answers requests that were taken and are not committed.
+func (q *queue) refuse(group []*request, err error) {
+	q.mu.Lock()
+	for _, r := range group {
+		r.lane.disown(r)
+	}
+	q.mu.Unlock()
+	for _, r := range group {
+		r.done <- err
+	}
 }
 
 // front is the lane's next request; nil for none.
@@ -337,7 +371,7 @@ func (q *queue) sweep() {
 		return
 	}
 	for t, l := range q.tenants {
-		if !l.inTurn && l.debt <= q.served-l.left {
+		if !l.inTurn && l.debt <= q.served-l.left && l.orphans == 0 {
 			delete(q.tenants, t)
 		}
 	}
@@ -380,6 +414,7 @@ func (q *queue) bar(t hark.TenantID) []*request {
 	q.barred[t] = true
 	var out []*request
 	if l := q.tenants[t]; l != nil {
+		l.orphans = 0 // they go with the tenant
 		for r := l.front(); r != nil; r = l.front() {
 			q.pop(l)
 			if r.taken.CompareAndSwap(0, requestTaken) {

@@ -95,6 +95,25 @@ func TestEventParts(t *testing.T) {
 	}
 }
 
+// TestPartsForgotten: what is beyond an event's own parts goes, and nothing else.
+func TestPartsForgotten(t *testing.T) {
+	s := open(t, Options{})
+	for _, at := range []hark.Offset{4, 5, 6} {
+		for n := range uint32(5) {
+			commit(t, s, &EventPart{Tenant: 1, Anchor: at, Part: n, Data: []byte("left")})
+		}
+	}
+	rec, want := appended(1, 7, 3*partBytes)
+	rec.Anchor = 5
+	commit(t, s, rec, &PartsForgotten{Tenant: 1, Anchor: 5, From: 2})
+	if n := countParts(t, s); n != 5+2+5 {
+		t.Errorf("%d parts are left", n)
+	}
+	if e, ok, err := s.Event(1, 7); err != nil || !ok || !bytes.Equal(e.Data, want) {
+		t.Errorf("the event: %v, %v", ok, err)
+	}
+}
+
 // TestEventWithoutParts: an event whose parts are gone is gone; one with too many is corrupt.
 func TestEventWithoutParts(t *testing.T) {
 	s := open(t, Options{})

@@ -64,7 +64,8 @@ func (r *EventAppended) PartAt(i uint32) *EventPart {
 // EventPart is a part of an event's data. It may be written before its event, whose offset
 // is not known then. So parts stand under an anchor: an offset at most that of their event
 // and greater than those of all events of the tenant before it, with which they go. Parts
-// that no event came to refer to are overwritten, or go with the tenant's next events.
+// that no event came to refer to are written over by the tenant's next request, whose commit
+// takes what is left of them away ([PartsForgotten]); after a crash they go with its next events.
 type EventPart struct {
 	Tenant hark.TenantID
 	Anchor hark.Offset
@@ -80,6 +81,17 @@ func (r *EventPart) apply(b *pebble.Batch) {
 	binary.BigEndian.PutUint32(op.Key[13:], r.Part)
 	copy(op.Value, r.Data)
 	must(op.Finish())
+}
+
+// PartsForgotten takes the parts under an anchor away, from the From-th on.
+type PartsForgotten struct {
+	Tenant hark.TenantID
+	Anchor hark.Offset
+	From   uint32
+}
+
+func (r *PartsForgotten) apply(b *pebble.Batch) {
+	must(b.DeleteRange(partKey(r.Tenant, r.Anchor, r.From), partKey(r.Tenant, r.Anchor+1, 0), nil))
 }
 
 // IncarnationStarted says from which offset on ids carry a new incarnation.
