@@ -176,13 +176,25 @@ func (s *Store) wholeEvent(t hark.TenantID, o hark.Offset, value []byte) (*hark.
 		}
 		return rest.bytes > 0
 	})
-	if err != nil || rest.bytes > 0 {
+	if err != nil {
 		return nil, err
+	}
+	if rest.bytes > 0 {
+		return nil, s.checkGone(t, o, rest.bytes)
 	}
 	if rest.bytes < 0 {
 		return nil, fmt.Errorf("event with %d bytes too much: %w", -rest.bytes, errCorrupt)
 	}
 	return e, nil
+}
+
+// checkGone tells whether an event is gone whose parts are: they go in one commit.
+func (s *Store) checkGone(t hark.TenantID, o hark.Offset, missing int) error {
+	_, closer, err := s.getUnsafe(eventKey(t, o))
+	if closer == nil {
+		return err
+	}
+	return errors.Join(fmt.Errorf("event %d of tenant %d without %d bytes of its data: %w", o, t, missing, errCorrupt), closer.Close())
 }
 
 // eventTopic reads only the topic of an encoded event, still inside value.
