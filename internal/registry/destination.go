@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"time"
 
@@ -323,12 +324,7 @@ func (r *Registry) changeDestination(old, d *hark.Destination, attach []Attach) 
 // putDestination swaps d in. The caller holds write and mu, or is opening.
 func (r *Registry) putDestination(old, d *hark.Destination) {
 	home := r.tenants[d.Tenant]
-	i, found := slices.BinarySearchFunc(home.destinations, d.ID, byDestinationID)
-	if found {
-		home.destinations[i] = d
-	} else {
-		home.destinations = slices.Insert(home.destinations, i, d)
-	}
+	home.destinations = putByID(home.destinations, d, d.ID, byDestinationID)
 	if old != nil && old.UID != "" {
 		delete(home.uids, old.UID)
 	}
@@ -344,23 +340,13 @@ func (r *Registry) dropDestination(old *hark.Destination) {
 	if home == nil { // the tenant went in the same commit
 		return
 	}
-	if i, found := slices.BinarySearchFunc(home.destinations, old.ID, byDestinationID); found {
-		home.destinations = slices.Delete(home.destinations, i, i+1)
-	}
+	home.destinations = withoutID(home.destinations, old.ID, byDestinationID)
 	if old.UID != "" {
 		delete(home.uids, old.UID)
 	}
 }
 
-func byDestinationID(d *hark.Destination, id hark.DestinationID) int {
-	switch {
-	case d.ID < id:
-		return -1
-	case d.ID > id:
-		return 1
-	}
-	return 0
-}
+func byDestinationID(d *hark.Destination, id hark.DestinationID) int { return cmp.Compare(d.ID, id) }
 
 func cloneDestination(d *hark.Destination) *hark.Destination {
 	c := *d

@@ -125,16 +125,13 @@ func (r *Registry) KeyByID(id hark.KeyID) *Key {
 
 // Keys returns a page of a tenant's keys, oldest first, and whether there is more.
 func (r *Registry) Keys(t hark.TenantID, after hark.KeyID, limit int) (page []*Key, more bool) {
-	limit = pageSize(limit)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	home := r.tenants[t]
 	if home == nil {
 		return nil, false
 	}
-	i, _ := slices.BinarySearchFunc(home.keys, after+1, byKeyID)
-	rest := home.keys[i:]
-	return slices.Clone(rest[:min(limit, len(rest))]), len(rest) > limit
+	return pageByID(home.keys, after+1, byKeyID, limit)
 }
 
 // HasKey reports whether there is a key, of any tenant, for which want is true.
@@ -255,9 +252,7 @@ func (r *Registry) changeKey(old, k *Key) *mutation {
 		delete(r.keys, old.Hash)
 		delete(r.keyIDs, old.ID)
 		if home := r.tenants[old.Tenant]; home != nil {
-			if i, found := slices.BinarySearchFunc(home.keys, old.ID, byKeyID); found {
-				home.keys = slices.Delete(home.keys, i, i+1)
-			}
+			home.keys = withoutID(home.keys, old.ID, byKeyID)
 		}
 	})
 	return m
@@ -265,12 +260,7 @@ func (r *Registry) changeKey(old, k *Key) *mutation {
 
 func (r *Registry) putKey(k *Key) {
 	home := r.tenants[k.Tenant]
-	i, found := slices.BinarySearchFunc(home.keys, k.ID, byKeyID)
-	if found {
-		home.keys[i] = k
-	} else {
-		home.keys = slices.Insert(home.keys, i, k)
-	}
+	home.keys = putByID(home.keys, k, k.ID, byKeyID)
 	r.keys[k.Hash] = k
 	r.keyIDs[k.ID] = k
 }

@@ -306,3 +306,29 @@ func checkRevision(want, have uint64) error {
 	return &hark.Error{Kind: hark.Conflict, Code: "revision-mismatch",
 		Msg: fmt.Sprintf("it was changed meanwhile: you ask for revision %d and it is at %d; read it again and repeat your change", want, have)}
 }
+
+// What a tenant has of one noun is a list sorted by id. Readers get clones of parts of it.
+
+// putByID puts v into its place, in the stead of what has its id.
+func putByID[T, I any](list []*T, v *T, id I, by func(*T, I) int) []*T {
+	i, found := slices.BinarySearchFunc(list, id, by)
+	if found {
+		list[i] = v
+		return list
+	}
+	return slices.Insert(list, i, v)
+}
+
+func withoutID[T, I any](list []*T, id I, by func(*T, I) int) []*T {
+	if i, found := slices.BinarySearchFunc(list, id, by); found {
+		return slices.Delete(list, i, i+1)
+	}
+	return list
+}
+
+// pageByID returns a page from an id on, and whether there is more.
+func pageByID[T, I any](list []*T, from I, by func(*T, I) int, limit int) (page []*T, more bool) {
+	i, _ := slices.BinarySearchFunc(list, from, by)
+	rest, limit := list[i:], pageSize(limit)
+	return slices.Clone(rest[:min(limit, len(rest))]), len(rest) > limit
+}

@@ -419,12 +419,7 @@ func (r *Registry) changeSource(old, d *hark.Source) *mutation {
 // putSource swaps d in. The caller holds write and mu, or is opening.
 func (r *Registry) putSource(old, d *hark.Source) {
 	home := r.tenants[d.Tenant]
-	i, found := slices.BinarySearchFunc(home.sources, d.ID, bySourceID)
-	if found {
-		home.sources[i] = d
-	} else {
-		home.sources = slices.Insert(home.sources, i, d)
-	}
+	home.sources = putByID(home.sources, d, d.ID, bySourceID)
 	if old != nil && old.UID != "" {
 		delete(home.sourceUIDs, old.UID)
 	}
@@ -442,9 +437,7 @@ func (r *Registry) dropSource(old *hark.Source) {
 	if home == nil { // the tenant went in the same commit
 		return
 	}
-	if i, found := slices.BinarySearchFunc(home.sources, old.ID, bySourceID); found {
-		home.sources = slices.Delete(home.sources, i, i+1)
-	}
+	home.sources = withoutID(home.sources, old.ID, bySourceID)
 	if old.UID != "" {
 		delete(home.sourceUIDs, old.UID)
 	}

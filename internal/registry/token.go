@@ -3,7 +3,6 @@ package registry
 import (
 	"cmp"
 	"crypto/rand"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -211,16 +210,13 @@ func (r *Registry) RevokedBefore(t hark.TenantID, user string) time.Time {
 
 // Revocations returns a page of a tenant's, oldest first, and whether there is more.
 func (r *Registry) Revocations(t hark.TenantID, after hark.RevocationID, limit int) (page []*Revocation, more bool) {
-	limit = pageSize(limit)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	home := r.tenants[t]
 	if home == nil {
 		return nil, false
 	}
-	i, _ := slices.BinarySearchFunc(home.revocations, after+1, byRevocationID)
-	rest := home.revocations[i:]
-	return slices.Clone(rest[:min(limit, len(rest))]), len(rest) > limit
+	return pageByID(home.revocations, after+1, byRevocationID, limit)
 }
 
 // ForgetTokens takes away what cannot matter any more at a time: revocations whose
@@ -309,21 +305,3 @@ func (r *Registry) putRevocation(v *Revocation) {
 
 func byTokenKeyID(k *TokenKey, id hark.TokenKeyID) int       { return cmp.Compare(k.ID, id) }
 func byRevocationID(v *Revocation, id hark.RevocationID) int { return cmp.Compare(v.ID, id) }
-
-// putByID puts v into its place in a sorted list, in the stead of what has its id.
-func putByID[T, I any](list []*T, v *T, id I, by func(*T, I) int) []*T {
-	i, found := slices.BinarySearchFunc(list, id, by)
-	if found {
-		// Readers may hold the list: they got a clone.
-		list[i] = v
-		return list
-	}
-	return slices.Insert(list, i, v)
-}
-
-func withoutID[T, I any](list []*T, id I, by func(*T, I) int) []*T {
-	if i, found := slices.BinarySearchFunc(list, id, by); found {
-		return slices.Delete(list, i, i+1)
-	}
-	return list
-}
