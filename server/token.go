@@ -99,7 +99,7 @@ func (s *Server) openAuth() error {
 		anonymous = append(anonymous, hark.Pattern(p))
 	}
 	s.auth = auth.New(auth.Config{Registry: s.registry, Issuer: issuer, Fetch: newFetcher(s.egress).get,
-		Origins: s.cookieOrigins(), Anonymous: anonymous, RateLimit: max(0, cfg.KeyRate), TokenRate: max(0, cfg.TokenRate), Hooks: auth.Hooks{
+		Origin: s.ownOrigin(), Origins: s.cors.origins, Anonymous: anonymous, RateLimit: max(0, cfg.KeyRate), TokenRate: max(0, cfg.TokenRate), Hooks: auth.Hooks{
 			Refused:     func(code string) { s.metrics.refused.WithLabelValues(code).Inc() },
 			WriteFailed: func(err error) { s.log.Error("what keys and tokens leave behind could not be written", "error", err) },
 			KeysFailed: func(err error) {
@@ -109,14 +109,13 @@ func (s *Server) openAuth() error {
 	return nil
 }
 
-// cookieOrigins are the origins of pages whose cookies count: those that were named, and
-// ours as the outside knows it.
-func (s *Server) cookieOrigins() []string {
-	origins := append([]string(nil), s.cors.origins...)
-	if u, err := url.Parse(s.cfg.PublicURL); err == nil && u.Host != "" {
-		origins = append(origins, strings.ToLower(u.Scheme+"://"+u.Host))
+// ownOrigin is our origin as the outside knows it, if it was told; else "".
+func (s *Server) ownOrigin() string {
+	u, err := url.Parse(s.cfg.PublicURL)
+	if err != nil || u.Host == "" {
+		return ""
 	}
-	return origins
+	return strings.ToLower(u.Scheme + "://" + u.Host)
 }
 
 // tokenMint mints and revokes tokens for the API.

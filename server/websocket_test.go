@@ -130,7 +130,17 @@ func TestWebSocketEntrances(t *testing.T) {
 	works(enter(at, []string{"hark.v1", "hark.token." + m.Token}, "Cookie", "hark_token=x.y.z", "Origin", admin.url))
 	works(enter(at, []string{"hark.v1", "hark.token." + m.Token}, "Origin", "https://app.example.com"))
 
-	s := enter(at, nil, "Origin", admin.url)
+	s := enter(at, nil, "Origin", "https://app.example.com", "Cookie", "hark_token="+m.Token)
+	s.want("hello")
+	s.say(`{"type":"subscribe","sub":"a","topics":["user.42.x"]}`)
+	s.want("subscribed")
+	s.say(`{"type":"publish","ref":"1","topic":"chat","data":1}`)
+	if a := s.want("error"); a.Status != 403 || a.Ref != "1" || a.Code != "foreign-origin" {
+		t.Errorf("the cookie of a named page publishes: %+v", a)
+	}
+	s.Close(websocket.StatusNormalClosure, "")
+
+	s = enter(at, nil, "Origin", admin.url)
 	s.want("hello")
 	s.say(`{"type":"auth","token":"` + m.Token + `"}`)
 	s.want("authenticated")

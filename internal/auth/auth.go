@@ -26,7 +26,10 @@ type Config struct {
 	Issuer Issuer
 	// Fetch gets the issuer's published keys; only needed if it publishes some.
 	Fetch Fetch
-	// Origins are those of web pages, besides our own, that may use a cookie here, such as
+	// Origin is our own, "https://hark.example", where requests do not tell it by their
+	// Host; "" for none.
+	Origin string
+	// Origins are those of other web pages that may read with a cookie here, such as
 	// "https://app.example.com".
 	Origins []string
 	// Anonymous holds what anyone may subscribe to in the default tenant, on live routes;
@@ -59,6 +62,7 @@ type Hooks struct {
 type Authenticator struct {
 	registry  *registry.Registry
 	tokens    *tokens
+	origin    string
 	origins   []string
 	anonymous []hark.Pattern
 	hooks     Hooks
@@ -71,7 +75,7 @@ type Authenticator struct {
 
 // New makes an Authenticator.
 func New(c Config) *Authenticator {
-	a := &Authenticator{registry: c.Registry, tokens: newTokens(c.Registry, c.Issuer, c.Fetch), origins: c.Origins, anonymous: c.Anonymous,
+	a := &Authenticator{registry: c.Registry, tokens: newTokens(c.Registry, c.Issuer, c.Fetch), origin: c.Origin, origins: c.Origins, anonymous: c.Anonymous,
 		hooks: c.Hooks, meters: meters{rate: c.RateLimit, burst: c.Burst, m: make(map[hark.KeyID]*meter)}}
 	a.tokens.rate, a.tokens.keyRate = c.TokenRate, c.RateLimit
 	a.tokens.keys.changed = func() { a.tokens.cache.clear(); a.tell() }
@@ -142,6 +146,10 @@ func (a *Authenticator) identify(r *http.Request, ways []Way) (Principal, error)
 	p, err := a.byText(c.token)
 	if err == nil && c.from != fromHeader && p.Scopes&^(registry.ScopePublish|registry.ScopeSubscribe) != 0 {
 		return Principal{}, unauthenticated("bad-authorization", "a key that manages goes into the header Authorization only: cookies and URLs leak; mint a token with POST /v1/tokens")
+	}
+	if c.reads {
+		p.reads = true
+		p.Scopes &^= registry.ScopePublish
 	}
 	return p, err
 }

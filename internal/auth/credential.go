@@ -54,6 +54,7 @@ const (
 type credential struct {
 	token string
 	from  origin
+	reads bool // a cookie that a page of another origin sent
 }
 
 // credential finds what r shows. What is there and cannot count is an error: nobody falls
@@ -67,7 +68,7 @@ func (a *Authenticator) credential(r *http.Request, ways []Way) (credential, err
 		if !strings.EqualFold(scheme, "Bearer") {
 			return credential{}, unauthenticated("bad-authorization", "send the key as \"Authorization: Bearer hk_…\"")
 		}
-		return credential{strings.TrimSpace(token), fromHeader}, nil
+		return credential{token: strings.TrimSpace(token), from: fromHeader}, nil
 	}
 	if len(ways) == 0 {
 		return credential{}, nil
@@ -95,7 +96,7 @@ func inProtocol(r *http.Request, ways []Way) (c credential, err error) {
 			case ok && c.from != fromNowhere:
 				return credential{}, unauthenticated("bad-authorization", "there are several subprotocols with a token: send one")
 			case ok:
-				c = credential{token, fromProtocol}
+				c = credential{token: token, from: fromProtocol}
 			}
 		}
 	}
@@ -108,7 +109,8 @@ func (a *Authenticator) inCookie(r *http.Request, ways []Way) (credential, error
 	}
 	for _, name := range names(slices.Contains(ways, MercureNames), CookieName, mercureCookieName) {
 		if c, err := r.Cookie(name); err == nil && c.Value != "" {
-			return credential{c.Value, fromCookie}, a.checkCookieOrigin(r)
+			foreign, err := a.checkCookieOrigin(r)
+			return credential{token: c.Value, from: fromCookie, reads: foreign}, err
 		}
 	}
 	return credential{}, nil
@@ -124,7 +126,7 @@ func inQuery(r *http.Request, ways []Way) (credential, error) {
 		case len(tokens) > 1:
 			return credential{}, unauthenticated("bad-authorization", "there are several parameters "+name+": send one")
 		case len(tokens) == 1:
-			return credential{tokens[0], fromQuery}, nil
+			return credential{token: tokens[0], from: fromQuery}, nil
 		}
 	}
 	return credential{}, nil
@@ -138,27 +140,31 @@ func names(mercure bool, own, theirs string) []string {
 }
 
 // checkCookieOrigin tells whether a cookie may count: browsers add it to whatever any
-// page asks for. Pages of our own origin may, and those of the origins that were named;
-// for requests that change something, only our own, and only if the request says so.
-func (a *Authenticator) checkCookieOrigin(r *http.Request) error {
+// page asks for. Pages of our own origin may, and those of the origins that were named, which
+// are foreign and only read: by the method, and by what a WebSocket is asked for later.
+func (a *Authenticator) checkCookieOrigin(r *http.Request) (foreign bool, err error) {
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	sites, origins := r.Header["Sec-Fetch-Site"], r.Header["Origin"]
 	switch {
 	case len(sites) > 1 || len(origins) > 1:
 	case len(sites) == 1 && sites[0] == "same-origin":
-		return nil
+		return false, nil
 	case len(origins) == 1:
-		if OwnOrigin(origins[0], r) || reads && slices.Contains(a.origins, strings.ToLower(origins[0])) {
-			return nil
+		origin := strings.ToLower(origins[0])
+		if OwnOrigin(origin, r) || a.origin != "" && origin == a.origin {
+			return false, nil
+		}
+		if reads && slices.Contains(a.origins, origin) {
+			return true, nil
 		}
 	case len(sites) == 1: // "none" is the address bar
 		if reads && sites[0] == "none" {
-			return nil
+			return false, nil
 		}
 	case reads: // no browser, or an old one: other pages cannot read the answer
-		return nil
+		return false, nil
 	}
-	return forbidden("foreign-origin", "a cookie counts for pages of this origin only, and for those that --cors-origin names: send the token in the header Authorization")
+	return false, forbidden("foreign-origin", "a cookie counts for pages of this origin only, and for those that --cors-origin names: send the token in the header Authorization")
 }
 
 // OwnOrigin reports whether an Origin header is ours, as the sender sees us: behind a

@@ -94,8 +94,8 @@ func TestKeysInURLs(t *testing.T) {
 // TestCookiesOfOtherPages: a browser adds the cookie to what any page asks for.
 func TestCookiesOfOtherPages(t *testing.T) {
 	s := signers()["HS256"]
-	a, _, _ := newAuth(t, Config{Issuer: Issuer{Keys: keysOf(t, map[string]*signer{"": s})}, Origins: []string{"https://app.example.com"}})
-	token := s.sign(claimsOf(listens))
+	a, _, _ := newAuth(t, Config{Issuer: Issuer{Keys: keysOf(t, map[string]*signer{"": s})}, Origin: "https://push.example", Origins: []string{"https://app.example.com"}})
+	token := s.sign(claimsOf(`,"hark":{"subscribe":["user.42.>"],"publish":["chat"]}`))
 	const ok, no = true, false
 	for what, c := range map[string]struct {
 		get, post bool
@@ -107,6 +107,8 @@ func TestCookiesOfOtherPages(t *testing.T) {
 		"our page, behind a proxy":      {ok, ok, []string{"Origin", "https://hark.example", "X-Forwarded-Proto", "https"}},
 		"our page, plain":               {ok, ok, []string{"Origin", "http://hark.example"}},
 		"our page, in capitals":         {ok, ok, []string{"Origin", "https://HARK.example"}},
+		"our page, by the name outside": {ok, ok, []string{"Origin", "https://push.example"}},
+		"that name, plain":              {no, no, []string{"Origin", "http://push.example"}},
 		"named page":                    {ok, no, []string{"Sec-Fetch-Site", "cross-site", "Origin", "https://app.example.com"}},
 		"named page, same site":         {ok, no, []string{"Sec-Fetch-Site", "same-site", "Origin", "https://app.example.com"}},
 		"named page, old browser":       {ok, no, []string{"Origin", "https://app.example.com"}},
@@ -134,9 +136,13 @@ func TestCookiesOfOtherPages(t *testing.T) {
 			if (err == nil) != want || err != nil && (hark.KindOf(err) != hark.Forbidden || p.Scopes != 0) {
 				t.Errorf("%s, %s: %v", what, method, err)
 			}
+			// What it may publish it may only from our own pages, also in the frames of a WebSocket.
+			if err := p.MayPublish("chat"); (err == nil) != (want && (c.post || !strings.HasPrefix(what, "named"))) {
+				t.Errorf("%s, %s, to publish: %v", what, method, err)
+			}
 			// A token that the page itself has is the page's to send.
 			r = request(method, "http://hark.example/v1/stream", append(c.headers, "Authorization", "Bearer "+token)...)
-			if _, err := a.Authenticate(r, Cookie, Query); err != nil {
+			if p, err := a.Authenticate(r, Cookie, Query); err != nil || p.MayPublish("chat") != nil {
 				t.Errorf("%s, %s, in the header: %v", what, method, err)
 			}
 		}

@@ -49,7 +49,8 @@
 //
 // In the header Authorization. On routes that say so ([Way]) also in a cookie or the
 // query, for what browsers cannot send a header with. A cookie counts only for pages of
-// our own origin, and of those that were named: any page can make a browser send it.
+// our own origin, and for reading also of those that were named: any page can make a browser
+// send it.
 // What is in the query is taken out of the request before a handler sees it. Without any,
 // a request is hark dev's user's, or anyone's: it may what anyone may, which is nothing
 // unless an operator said otherwise.

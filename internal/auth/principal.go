@@ -33,6 +33,7 @@ type Principal struct {
 
 	hash   [32]byte // of the key
 	narrow bool     // empty patterns are nowhere
+	reads  bool     // a page of another origin sent its cookie: it may not publish
 	token  *facts   // of a token
 }
 
@@ -44,6 +45,8 @@ func (p *Principal) Require(want registry.Scopes) error {
 	switch {
 	case p.Anonymous:
 		return unauthenticated("no-credential", "this needs a credential: send \"Authorization: Bearer …\" with a key or a token")
+	case p.reads && want == registry.ScopePublish:
+		return forbidden("foreign-origin", "a cookie that a page of another origin sends is for reading: to publish, send the token itself, in the header Authorization or in a frame")
 	case p.narrow:
 		return forbidden("missing-scope", fmt.Sprintf("this needs the right %q, and your token has %q: its claim \"hark\" must list topic patterns for it", want.String(), p.Scopes.String()))
 	}
