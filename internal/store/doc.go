@@ -44,6 +44,9 @@
 //	50 capture      tenant 4, source 8, capture 8       → capture without its body, see capture.go
 //	51 its body     tenant 4, source 8, capture 8       → bytes; absent when empty
 //	52 capture use  tenant 4, source 8                  → see CaptureUsage
+//	60–67 devices   see device.go: rows, by user, by topic, by target, jobs, retries, outcomes, vendor tokens
+//	68–6f push service, see pushservice.go: user agents, subscriptions, messages, receipts, use
+//	70–71 scheduled events, see schedule.go
 //
 // # What may be lost
 //
