@@ -1,0 +1,127 @@
+package webpush
+
+import (
+	"crypto/ecdh"
+	"encoding/json"
+	"net/url"
+	"strings"
+)
+
+// Bounds of what a browser gives.
+const (
+	MaxEndpoint     = 2048 // bytes; those of Windows have more than 500
+	maxSubscription = 8 << 10
+	authSize        = 16
+)
+
+// Subscription is where to push to, as a browser's PushSubscription tells it (W3C Push API,
+// section 8). All of it is a capability: who knows it may push, as far as VAPID does not forbid.
+type Subscription struct {
+	Endpoint string
+	P256dh   [publicSize]byte // the user agent's public key: a point of P-256
+	Auth     [authSize]byte
+}
+
+type subscriptionJSON struct {
+	Endpoint string `json:"endpoint"`
+	Keys     struct {
+		P256dh string `json:"p256dh"`
+		Auth   string `json:"auth"`
+	} `json:"keys"`
+}
+
+// ParseSubscription reads the JSON form of a PushSubscription. Members it does not know,
+// expirationTime too, are left out.
+func ParseSubscription(text []byte) (Subscription, error) {
+	var s Subscription
+	var given subscriptionJSON
+	if len(text) > maxSubscription {
+		return s, refuse(TooLarge, "", "has %d bytes and the limit is %d", len(text), maxSubscription)
+	}
+	if err := json.Unmarshal(text, &given); err != nil {
+		return s, refuse(MalformedJSON, "", `must be a JSON object {"endpoint", "keys": {"p256dh", "auth"}}, as JSON.stringify(subscription) gives it`)
+	}
+	if _, err := Origin(given.Endpoint); err != nil {
+		return s, err
+	}
+	s.Endpoint = given.Endpoint
+	public, err := parsePublic("keys.p256dh", given.Keys.P256dh)
+	if err != nil {
+		return s, err
+	}
+	s.P256dh = public
+	auth, err := decode("keys.auth", given.Keys.Auth, 64)
+	if err != nil {
+		return s, err
+	}
+	if len(auth) != authSize {
+		return s, refuse(AuthSize, "keys.auth", "has %d bytes and must have %d", len(auth), authSize)
+	}
+	s.Auth = [authSize]byte(auth)
+	return s, nil
+}
+
+// MarshalJSON writes the canonical form: endpoint and keys, base64url without padding.
+func (s Subscription) MarshalJSON() ([]byte, error) {
+	var out subscriptionJSON
+	out.Endpoint = s.Endpoint
+	out.Keys.P256dh = encoding.EncodeToString(s.P256dh[:])
+	out.Keys.Auth = encoding.EncodeToString(s.Auth[:])
+	return json.Marshal(out)
+}
+
+// ParsePublic reads a public key: base64 of an uncompressed point of P-256, 65 bytes. It is
+// what applicationServerKey, "k" and "p256dh" hold.
+func ParsePublic(text string) ([publicSize]byte, error) { return parsePublic("", text) }
+
+func parsePublic(field, text string) (public [publicSize]byte, err error) {
+	b, err := decode(field, text, 256)
+	if err != nil {
+		return public, err
+	}
+	if err := checkPoint(field, b); err != nil {
+		return public, err
+	}
+	return [publicSize]byte(b), nil
+}
+
+func checkPoint(field string, b []byte) error {
+	switch {
+	case len(b) != publicSize:
+		return refuse(KeySize, field, "has %d bytes and must have %d: an uncompressed point of P-256", len(b), publicSize)
+	case b[0] != 4:
+		return refuse(KeyForm, field, "begins with byte %#02x and must begin with 0x04: an uncompressed point of P-256", b[0])
+	}
+	if _, err := ecdh.P256().NewPublicKey(b); err != nil {
+		return refuse(NotOnCurve, field, "is not a point of P-256")
+	}
+	return nil
+}
+
+// Origin returns the origin of an endpoint (RFC 6454), which is what aud must say:
+// lower case, without a default port.
+func Origin(endpoint string) (string, error) {
+	bad := func(detail string) error { return refuse(MalformedEndpoint, "endpoint", "%s", detail) }
+	if endpoint == "" {
+		return "", bad("is needed: an absolute URL, https://…")
+	}
+	if len(endpoint) > MaxEndpoint {
+		return "", refuse(MalformedEndpoint, "endpoint", "has %d bytes and the limit is %d", len(endpoint), MaxEndpoint)
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "", bad("is not a URL")
+	}
+	scheme := strings.ToLower(u.Scheme)
+	if scheme != "https" && scheme != "http" || u.Hostname() == "" {
+		return "", bad("must be an absolute URL, https://…")
+	}
+	if u.User != nil || u.Fragment != "" {
+		return "", bad("must not hold a user or a fragment")
+	}
+	host := strings.ToLower(u.Host)
+	if port := u.Port(); port == "" || scheme == "https" && port == "443" || scheme == "http" && port == "80" {
+		host = strings.TrimSuffix(strings.TrimSuffix(host, port), ":")
+	}
+	return scheme + "://" + host, nil
+}
