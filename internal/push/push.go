@@ -93,6 +93,14 @@ type Result struct {
 	Error   string // for the owner: without tokens, endpoints and secrets
 	// After is how long to wait at least, of RetryAt; 0 for what the schedule says.
 	After time.Duration
+	// Wide says that not this device is meant but all of its origin (RetryAt: a project over
+	// its quota, a service that asks for a pause) or all of its platform (ConfigError: a key
+	// that is refused). Without it the others go on, and a ConfigError is told and tried again
+	// with this device alone: an FCM project without a key of APNs still reaches its Androids.
+	Wide bool
+	// Environment is, of an APNs device, the one that it turned out to be of, to be kept with
+	// it; empty when it was right.
+	Environment string
 	// GoneSince says, of TargetGone, when the device was last known not to be there: one that
 	// registered later is there. Zero for now.
 	GoneSince time.Time
