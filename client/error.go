@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net"
 	"net/http"
@@ -184,13 +185,14 @@ func readProblem(r *http.Request, resp *http.Response) *Error {
 	return e
 }
 
-// retryAfter reads seconds or a date; 0 for neither.
+// retryAfter reads seconds or a date; 0 for neither. It is at most what 32 bits of
+// seconds hold, so that adding to it overflows nothing.
 func retryAfter(s string, now time.Time) time.Duration {
 	if n, err := strconv.ParseInt(s, 10, 32); err == nil {
 		return time.Duration(max(n, 0)) * time.Second
 	}
 	if at, err := http.ParseTime(s); err == nil {
-		return max(at.Sub(now), 0)
+		return min(max(at.Sub(now), 0), math.MaxInt32*time.Second)
 	}
 	return 0
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -108,13 +109,23 @@ func (c *Client) eventPage(ctx context.Context, q EventQuery, header http.Header
 	}
 	page = EventPage{Cursor: answer.Cursor, Gap: answer.Gap, More: answer.More, Events: make([]hark.Event, len(answer.Events))}
 	for i, text := range answer.Events {
-		e, err := hark.ParseEventJSON(text)
-		if err != nil {
+		if page.Events[i], err = parseEvent(text); err != nil {
 			return EventPage{}, fmt.Errorf("event %d of the page: %w", i, err)
 		}
-		page.Events[i] = *e
 	}
 	return page, nil
+}
+
+// parseEvent reads an event that a server says is in its log.
+func parseEvent(text []byte) (hark.Event, error) {
+	e, err := hark.ParseEventJSON(text)
+	if err != nil {
+		return hark.Event{}, err
+	}
+	if e.ID.IsZero() || e.Topic == "" {
+		return hark.Event{}, errors.New("an event without id or topic")
+	}
+	return *e, nil
 }
 
 // Events reads page by page until there is nothing more at the moment. A gap is told
@@ -165,9 +176,5 @@ func (c *Client) Event(ctx context.Context, id hark.EventID) (hark.Event, error)
 	if err := c.do(ctx, call{method: "GET", path: "/v1/events/" + id.String(), safe: true}, &text); err != nil {
 		return hark.Event{}, err
 	}
-	e, err := hark.ParseEventJSON(text)
-	if err != nil {
-		return hark.Event{}, err
-	}
-	return *e, nil
+	return parseEvent(text)
 }

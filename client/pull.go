@@ -50,11 +50,11 @@ func (c *Client) Pull(ctx context.Context, from hark.DestinationID, o PullOption
 	}
 	leases := make([]Lease, len(answer.Deliveries))
 	for i, l := range answer.Deliveries {
-		e, err := hark.ParseEventJSON(l.Event)
+		e, err := parseEvent(l.Event)
 		if err != nil {
 			return nil, fmt.Errorf("delivery %v: %w", l.Delivery, err)
 		}
-		leases[i] = Lease{Delivery: l.Delivery, Token: l.Token, Until: l.Until, Attempt: l.Attempt, Event: *e}
+		leases[i] = Lease{Delivery: l.Delivery, Token: l.Token, Until: l.Until, Attempt: l.Attempt, Event: e}
 	}
 	return leases, nil
 }

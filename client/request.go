@@ -174,6 +174,13 @@ func pause(try int, err error) time.Duration {
 	return d/2 + rand.N(d)
 }
 
+// maxReturn is the longest a server may ask a loop that never ends to stay away.
+const maxReturn = 10 * time.Minute
+
+// again is pause for a loop that never ends: one wrong Retry-After, of a proxy or of a
+// clock, must not end it.
+func again(try int, err error) time.Duration { return min(pause(try, err), maxReturn) }
+
 // sleep waits, and reports false when ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)

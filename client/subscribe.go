@@ -75,8 +75,7 @@ const (
 	steadyAfter = 3 * time.Second  // a stream that lived so long was no failure
 	streamAgain = 5 * time.Minute  // between tries whether streams get through by now
 	longPollFor = 25 * time.Second // one long poll
-	maxReturn   = 10 * time.Minute // the longest a server may ask to stay away
-	maxLine     = 16 << 20         // an event of the largest size, escaped
+	maxLine     = 64 << 20         // an event of 8 MiB, the most a server can be told to take, each byte of it escaped
 	blockedAt   = 2                // streams in a row that did not begin
 )
 
@@ -147,7 +146,7 @@ func (s *subscription) run(ctx context.Context) error {
 		if err == nil {
 			continue
 		}
-		wait := pause(failures, err)
+		wait := again(failures, err)
 		if end, ok := errors.AsType[*EndError](err); ok {
 			asked := time.Duration(min(max(end.ReconnectMS, 0), maxReturn.Milliseconds())) * time.Millisecond
 			wait = max(asked, pause(failures, nil)) // one that asks for nothing, again and again, is spared all the same
@@ -248,7 +247,7 @@ func (s *subscription) header() http.Header {
 // poll long-polls until a time, then returns nil; or until a poll fails.
 func (s *subscription) poll(ctx context.Context, until time.Time) error {
 	for told, empty := false, 0; s.o.LongPoll || time.Now().Before(until); {
-		asked := time.Now()
+		asked, from := time.Now(), s.where.After
 		page, err := s.c.eventPage(ctx, s.where, s.header(), false)
 		if err != nil {
 			return err
@@ -268,11 +267,13 @@ func (s *subscription) poll(ctx context.Context, until time.Time) error {
 			}
 		}
 		s.reached(page.Cursor)
-		if len(page.Events) > 0 || page.More || time.Since(asked) > time.Second {
+		news := (len(page.Events) > 0 || page.More) && s.where.After != from
+		if news || time.Since(asked) > time.Second {
 			empty = 0
 			continue
 		}
-		// A server that stops answers at once, with nothing.
+		// A server that stops answers at once, with nothing; one that is broken, with the
+		// same again and again.
 		if empty++; !sleep(ctx, pause(empty, nil)) {
 			return ctx.Err()
 		}
@@ -381,14 +382,11 @@ func (s *subscription) line(text []byte) error {
 	case len(text) == 0: // a keep-alive
 		return nil
 	case bytes.HasPrefix(text, []byte(`{"id":`)):
-		e, err := hark.ParseEventJSON(text)
-		if err == nil && (e.ID.IsZero() || e.Topic == "") {
-			err = errors.New("an event without id or topic")
-		}
+		e, err := parseEvent(text)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errNoHark, err)
 		}
-		return s.event(*e)
+		return s.event(e)
 	}
 	var said struct {
 		Cursor hark.Cursor `json:"cursor"`

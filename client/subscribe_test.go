@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -236,6 +237,41 @@ func TestSubscribeIsPatientWithItsOwnProgram(t *testing.T) {
 	})
 }
 
+// A Retry-After of a year, or of the year 9999, is a fault of a proxy or of a clock: it
+// neither ends the subscription nor makes it ask without a pause.
+func TestSubscribeBelievesNoYear(t *testing.T) {
+	for name, after := range map[string]string{"seconds": "31536000", "a date": "Fri, 31 Dec 9999 23:59:59 GMT"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, _ := follow(t, client.SubscribeOptions{}, 1,
+					func(a *answering) {
+						a.reply <- &http.Response{StatusCode: 503, Header: http.Header{"Retry-After": {after}, "Content-Type": {"application/problem+json"}},
+							Body: io.NopCloser(strings.NewReader(`{"code":"unavailable","detail":"busy"}`)), Request: a.r}
+					},
+					func(a *answering) { a.stream(`{"cursor":"`+at(3).String()+`"}`, wire(4)); a.hold() })
+				if f.at[1] != 10*time.Minute {
+					t.Errorf("back after %v", f.at[1])
+				}
+			})
+		})
+	}
+}
+
+// An event of the largest size a server can be told to take is no endless line, however
+// much of it JSON escapes.
+func TestSubscribeTakesTheLargestEvent(t *testing.T) {
+	e := hark.Event{ID: at(4), Topic: "orders.paid", ContentType: "text/plain", Data: bytes.Repeat([]byte{1}, 8<<20), Received: time.Unix(0, 0)}
+	synctest.Test(t, func(t *testing.T) {
+		_, got := follow(t, client.SubscribeOptions{}, 1, func(a *answering) {
+			a.stream(`{"cursor":"`+at(3).String()+`"}`, string(hark.AppendEventJSON(nil, &e)))
+			a.hold()
+		})
+		if len(got) != 1 || got[0] != string(e.Data) {
+			t.Errorf("got %.100q", got)
+		}
+	})
+}
+
 // Something between holds streams back; polls get through, and streams are tried again later.
 func TestSubscribeFallsBackToLongPolls(t *testing.T) {
 	for name, held := range map[string]func(*answering){
@@ -272,26 +308,39 @@ func TestSubscribeFallsBackToLongPolls(t *testing.T) {
 	}
 }
 
-// A server that stops answers each long poll at once: that must not become a storm.
-func TestSubscribeDoesNotHammerAServerThatStops(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &wires{t: t, began: time.Now(), scripts: []func(*answering){func(a *answering) {
-			a.head(200, "application/json")
-			fmt.Fprintf(a.body, `{"events":[],"cursor":%q,"gap":null,"more":false}`, at(3))
-		}}}
-		c, err := client.New("http://hark.test", "", client.Options{HTTP: &http.Client{Transport: f}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		for _, err := range c.Subscribe(ctx, nil, client.SubscribeOptions{LongPoll: true}) {
-			t.Error(err)
-		}
-		if n := len(f.asked); n > 30 {
-			t.Errorf("%d polls in a minute", n)
-		}
-	})
+// A server that stops answers each long poll at once, a broken one with the same again
+// and again: that must not become a storm.
+func TestSubscribeDoesNotHammerAServer(t *testing.T) {
+	for name, page := range map[string]string{
+		"that stops":                  `{"events":[],"cursor":"` + at(3).String() + `","gap":null,"more":false}`,
+		"that says more, without end": `{"events":[],"cursor":"` + at(3).String() + `","gap":null,"more":true}`,
+		"that says the same again":    `{"events":[` + wire(3) + `],"cursor":"` + at(3).String() + `","gap":null,"more":true}`,
+		"that gives no cursor":        `{"more":true}`,
+		"whose events are none":       `{"events":[{"topic":"a.b"}],"cursor":"` + at(3).String() + `","gap":null,"more":true}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &wires{t: t, began: time.Now(), scripts: []func(*answering){func(a *answering) {
+					a.head(200, "application/json")
+					io.WriteString(a.body, page)
+				}}}
+				c, err := client.New("http://hark.test", "", client.Options{HTTP: &http.Client{Transport: f}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				for e, err := range c.Subscribe(ctx, nil, client.SubscribeOptions{LongPoll: true}) {
+					if err != nil || e.ID.IsZero() {
+						t.Error(e, err)
+					}
+				}
+				if n := len(f.asked); n > 30 {
+					t.Errorf("%d polls in a minute", n)
+				}
+			})
+		})
+	}
 }
 
 func TestSubscribeRenewsItsToken(t *testing.T) {
@@ -340,7 +389,7 @@ func TestSubscribeEndsWhenGoingOnIsOfNoUse(t *testing.T) {
 		"an endless line": func(a *answering) {
 			a.stream(`{"cursor":"` + at(3).String() + `"}`)
 			chunk := strings.Repeat("x", 1<<20)
-			for range 40 {
+			for range 100 {
 				io.WriteString(a.body, chunk)
 			}
 		},

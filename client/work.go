@@ -130,7 +130,7 @@ func (w *worker) pullAll(ctx context.Context, handlers *sync.WaitGroup) error {
 			if hopeless(err) {
 				return err
 			}
-			sleep(ctx, pause(failures, err))
+			sleep(ctx, again(failures, err))
 			failures++
 			continue
 		}
