@@ -25,13 +25,12 @@ export class Fault extends HarkError {
   }
 }
 
-/** Waits longer than this are not believed. */
-const longestWait = 300_000;
+/** Of how long a server asks to wait, what is believed: five minutes at most. Timers take a month for nothing. */
+export const believed = (ms: number | undefined) => (ms! >= 0 ? Math.min(ms!, 300_000) : undefined);
 
 function retryAfter(header: string | null): number | undefined {
   if (!header) return undefined;
-  const ms = /^\d+$/.test(header) ? +header * 1000 : Date.parse(header) - Date.now();
-  return ms >= 0 ? Math.min(ms, longestWait) : undefined;
+  return believed(/^\d+$/.test(header) ? +header * 1000 : Date.parse(header) - Date.now());
 }
 
 /**
@@ -63,5 +62,5 @@ export interface End {
 export function ended(end: End): Fault {
   const token = end.reason === "expired" || end.reason === "revoked";
   return new Fault(token ? "token" : "again", "the server ended the connection: " + end.reason, undefined, end.reason,
-    Math.min(end.reconnect_ms ?? 0, longestWait), true);
+    believed(end.reconnect_ms) ?? 0, true);
 }

@@ -142,12 +142,13 @@ export class Line {
     if (!only) for (const m of this.members.values()) if (!m.joined) this.invite(m);
   }
 
-  /** Hands on what came: to one member, or to all that are joined. */
-  feed(page: Page, only?: Member): void {
+  /** Hands on what came: to one member, or to all that are joined. It tells whether that moved anybody. */
+  feed(page: Page, only?: Member): boolean {
     const events = page.events ?? [];
     const cursor = page.cursor ?? events.at(-1)?.id;
+    let any = false;
     for (const m of only ? [only] : this.joined()) {
-      const { gap } = page;
+      const { gap } = page, before = m.cursor;
       if (gap && newer(gap.to, m.cursor)) {
         m.tell({ t: "gap", gap });
         m.cursor = gap.to;
@@ -157,8 +158,10 @@ export class Line {
       if (moved) m.cursor = cursor;
       if (news.length) m.tell({ t: "events", events: news, cursor: m.cursor! });
       else if (moved && !events.length) m.tell({ t: "cursor", cursor: m.cursor! });
+      any ||= m.cursor !== before;
     }
     if (!only && newer(cursor, this.position)) this.position = cursor;
+    return any;
   }
 
   /** The stream's topics and where it begins. */
@@ -265,7 +268,7 @@ export class Line {
     const lost = () => Math.max(f.wait ?? this.retry ?? 1000 + Math.random() * 1000, this.hasty > 3 ? backOff(this.hasty - 3) : 0);
     if (f.polite) {
       this.stale = f.verdict === "token" && this.mayRenew();
-      return lost();
+      return Math.max(lost(), this.worked ? 0 : backOff(++this.fails)); // one that ends at once is spared, even if it asks for nothing
     }
     const { length } = this.want.order;
     if (f.verdict === "again") {
@@ -303,8 +306,7 @@ export class Line {
       for (let ends = 0; ends < 3;) {
         const page = await this.page({ topics: m.topics, ...m.start() }, 0, signal);
         if (this.members.get(m.id) !== m) return;
-        this.feed(page, m);
-        if (page.more) continue;
+        if (this.feed(page, m) && page.more) continue;
         if (!behind()) break;
         ends++; // the others went on meanwhile
       }

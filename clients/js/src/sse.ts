@@ -8,6 +8,9 @@ export interface Block {
   data: string | undefined;
 }
 
+/** A block of more characters is none: an event of 8 MiB, the most that a server can be told to take, has fewer, each byte of it escaped. */
+const longest = 64 << 20;
+
 /**
  * parser returns a function that takes the bytes of a stream, cut anywhere. A block is told when
  * its empty line has come; what the stream ends within is nothing. Unlike a browser's parser it
@@ -49,12 +52,12 @@ export function parser(onBlock: (block: Block) => void, onRetry: (ms: number) =>
     if (!text) return;
     if (afterCR && text[0] === "\n") text = text.slice(1);
     afterCR = text.endsWith("\r");
-    if (!/[\r\n]/.test(text)) { // the middle of a long line: not searched again and again
-      rest += text;
-      return;
+    if (!/[\r\n]/.test(text)) rest += text; // the middle of a long line: not searched again and again
+    else {
+      const lines = (rest + text).split(/\r\n?|\n/);
+      rest = lines.pop()!;
+      lines.forEach(line);
     }
-    const lines = (rest + text).split(/\r\n?|\n/);
-    rest = lines.pop()!;
-    lines.forEach(line);
+    if (rest.length + (data?.length ?? 0) > longest) throw new Error("the stream has a block without end");
   };
 }

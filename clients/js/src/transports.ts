@@ -1,7 +1,7 @@
 // The ways to the server. Each opens one connection for a line, tells it what comes, and ends
 // only by throwing a Fault, or whatever aborted it.
 
-import { ended, Fault, judge } from "./fault.js";
+import { believed, ended, Fault, judge } from "./fault.js";
 import type { Line, Member } from "./line.js";
 import { parser } from "./sse.js";
 import type { Gap, HarkEvent, TransportName } from "./types.js";
@@ -41,7 +41,7 @@ async function sse(line: Line, signal: AbortSignal): Promise<never> {
       if (!bare) events.push(JSON.parse(data!));
       cursor = id;
     }
-  }, (ms) => (line.retry = ms));
+  }, (ms) => (line.retry = believed(ms)));
   const reader = res.body.getReader();
   try {
     for (;;) {
@@ -68,12 +68,12 @@ async function polls(line: Line, signal: AbortSignal, wait: number): Promise<nev
   for (let held = 0; ; held = wait) {
     const asked = Date.now();
     const page = await line.page(line.query(), held, signal);
-    line.feed(page); // before ready, which would take where it ends for where it begins
+    const moved = line.feed(page); // before ready, which would take where it ends for where it begins
     line.ready(page.cursor);
-    if (page.more) continue;
+    if (page.more && moved) continue;
     if (!wait) await line.sleep(line.want.pollEvery * (0.9 + Math.random() / 5), signal);
-    // Something between does not hold requests: do not ask without end.
-    else if (held && !page.events?.length && Date.now() - asked < 1000) await line.sleep(2000, signal);
+    // Something between does not hold requests, or the same comes again and again: do not ask without end.
+    else if (held && !(moved && page.events?.length) && Date.now() - asked < 1000) await line.sleep(2000, signal);
   }
 }
 

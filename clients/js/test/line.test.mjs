@@ -144,6 +144,48 @@ test("Retry-After is kept, if it can be believed", async (t) => {
   assert.ok(Math.abs(waits[2] - 80_000) < 1000, `${waits[2]}`);
 });
 
+test("a retry of a year, of NaN: five minutes at most, and never none", async (t) => {
+  for (const [retry, least, most] of [["31536000000", 299_000, 301_000], ["9".repeat(400), 299_000, 301_000], ["soon", 999, 2251]]) {
+    await t.test(retry.slice(0, 12), async (t) => {
+      const n = network(t, () => (n.last = stream(`retry: ${retry}\nid: ${id(1)}\n\n`)));
+      member(line(t));
+      await n.pass(5000);
+      n.last.stream.fail();
+      await n.pass(310_000);
+      const wait = n.requests[1].at - 5000;
+      assert.ok(wait >= least && wait <= most, `${wait}`);
+    });
+  }
+});
+
+test("a server that ends each stream at once, and asks for nothing or for nonsense, is spared", async (t) => {
+  for (const ms of ["0", "-5", "null", '"soon"', "[]", "1e400"]) {
+    await t.test(ms, async (t) => {
+      const n = network(t, () => stream(`event: end\ndata: {"reason":"stopping","reconnect_ms":${ms}}\n\n`));
+      member(line(t, { order: ["sse"] }));
+      await n.pass(60_000);
+      assert.ok(n.requests.length < 15, `${n.requests.length} requests in a minute`);
+    });
+  }
+});
+
+test("a server that answers the same page again and again is spared", async (t) => {
+  const same = { events: [{ id: id(7), topic: "a" }], cursor: id(7), more: true };
+  for (const [name, page] of Object.entries({ events: same, empty: { ...same, events: [] }, nothing: { more: true }, older: { ...same, cursor: id(3) } })) {
+    for (const order of [["longpoll"], ["poll"]]) {
+      await t.test(`${name}, ${order}`, async (t) => {
+        const n = network(t, () => json(page));
+        const l = line(t, { order });
+        const told = member(l);
+        await n.pass(60_000);
+        assert.ok(n.requests.length < 40, `${n.requests.length} requests in a minute`);
+        // With a cursor before its own events it contradicts itself; the subscription drops what it had.
+        if (name !== "older") assert.deepEqual(told.ids, page.events?.length ? [id(7)] : []);
+      });
+    }
+  }
+});
+
 test("half-open: 45 s without a byte; comments are bytes", async (t) => {
   const n = network(t, () => (n.last = primed(1)));
   const told = member(line(t));

@@ -81,3 +81,14 @@ test("a line in many pieces takes no time", () => {
   parse(bytes("\n\n"));
   assert.ok(Date.now() - began < 5000, `${Date.now() - began} ms`);
 });
+
+test("a block without end is given up, in one line or in many", () => {
+  for (const piece of ["x".repeat(1 << 20), `\ndata: ${"x".repeat(1 << 20)}`]) {
+    const parse = parser(() => assert.fail("a block"), () => {});
+    let taken = 0;
+    assert.throws(() => {
+      for (; taken < 100; taken++) parse(bytes(piece));
+    }, /without end/);
+    assert.ok(taken > 60, `after ${taken} MiB`);
+  }
+});
