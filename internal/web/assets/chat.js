@@ -173,11 +173,16 @@ function take(s, events, at) {
       continue;
     }
     newest = event.id;
-    if (event.data?.from) message(s, event);
+    if (isMessage(event.data)) message(s, event);
   }
   cursor = at;
   drawVerdict();
 }
+
+// Anyone who may publish here may have written an event: what this page would not write is not
+// counted, and nothing of it is more than text of bounded length.
+const isMessage = (data) => typeof data?.from === "string" && data.from.length < 40 && Number.isSafeInteger(data.n);
+const words = (text, most) => (typeof text === "string" ? text.slice(0, most) : "?");
 
 function message(s, event) {
   const { from, n, text, name, kind } = event.data;
@@ -198,7 +203,7 @@ function message(s, event) {
     delay = Math.max(0, Date.now() - (received - clock));
   }
   if (delay !== null) measured(s, delay);
-  show({ mine: from === me, name: String(name ?? "?"), text: String(text ?? ""), kind, time: new Date(received - clock), delay, way: s.name });
+  show({ mine: from === me, name: words(name, 24), text: words(text, 500), kind: kind === "join" ? kind : "say", time: new Date(received - clock), delay, way: s.name });
 }
 
 function gap(s, told) {
@@ -364,11 +369,21 @@ function show(m) {
   }
   list.append(row);
   while (list.childElementCount > 300) list.firstChild.remove();
-  if (atEnd || m.mine) list.scrollTop = list.scrollHeight;
+  if (atEnd || m.mine) toEnd();
 }
 
 let atEnd = true; // whoever scrolled up to read stays there
-$("#messages").addEventListener("scroll", (e) => { atEnd = e.target.scrollHeight - e.target.scrollTop - e.target.clientHeight < 60; });
+let scrolling = 0;
+
+// toEnd scrolls once a frame, not once a message: each time the list is laid out anew.
+function toEnd() {
+  scrolling ||= requestAnimationFrame(() => {
+    scrolling = 0;
+    $("#messages").scrollTop = $("#messages").scrollHeight;
+  });
+}
+
+$("#messages").addEventListener("scroll", ({ target: t }) => { if (!scrolling) atEnd = t.scrollHeight - t.scrollTop - t.clientHeight < 60; });
 new ResizeObserver(() => { if (atEnd) $("#messages").scrollTop = $("#messages").scrollHeight; }).observe($("#messages"));
 
 function say(state, text) {
