@@ -38,7 +38,7 @@ function address(path, query) {
 async function poll(s, every) {
   for (let failures = 0; !s.over;) {
     const next = performance.now() + every;
-    const wait = !every && cursor ? { wait: 25 } : {};
+    const wait = !every && s.opened && !failures ? { wait: 25 } : {}; // the first is answered at once: then one knows that it works
     const url = address("/v1/events", { ...where(), ...wait, limit: 1000 });
     const headers = { ...authorization() };
     if (every && cursor) headers["If-None-Match"] = `"${cursor}"`;
