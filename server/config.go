@@ -112,6 +112,15 @@ func (c Config) withDefaults() (Config, error) {
 	fault := func(setting, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("--%s: %s", setting, fmt.Sprintf(format, args...)))
 	}
+	c.checkNetwork(fault)
+	c.checkTokens(fault)
+	c.checkBounds(fault)
+	c.checkLogging(fault)
+	return c, errors.Join(errs...)
+}
+
+// checkNetwork is where it listens, who is believed, and where it may send.
+func (c *Config) checkNetwork(fault func(setting, format string, args ...any)) {
 	host, _, err := net.SplitHostPort(c.Addr)
 	if err != nil {
 		fault("addr", "%q is not HOST:PORT; try 127.0.0.1:8080, or :8080 for every interface", c.Addr)
@@ -135,7 +144,9 @@ func (c Config) withDefaults() (Config, error) {
 	if _, err := netip.ParseAddr(c.SourceIP); c.SourceIP != "" && err != nil {
 		fault("source-ip", "%q is not an IP address", c.SourceIP)
 	}
-	c.checkTokens(fault)
+}
+
+func (c *Config) checkBounds(fault func(setting, format string, args ...any)) {
 	if c.MaxEvent < 0 || c.MaxEvent > 8<<20 {
 		fault("max-event", "must be between 1 and 8388608 bytes")
 	}
@@ -151,13 +162,15 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DrainWindow < 0 || c.DrainWindow > time.Hour {
 		fault("drain-window", "must be between 0 and 1h")
 	}
+}
+
+func (c *Config) checkLogging(fault func(setting, format string, args ...any)) {
 	if err := new(logLevel).UnmarshalText([]byte(c.LogLevel)); err != nil {
 		fault("log-level", "%q is not debug, info, warn or error", c.LogLevel)
 	}
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
 		fault("log-format", "%q is not text or json", c.LogFormat)
 	}
-	return c, errors.Join(errs...)
 }
 
 func def[T comparable](v *T, otherwise T) {
