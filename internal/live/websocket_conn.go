@@ -302,11 +302,12 @@ func (s *socket) subscribe(f *frame, c Caller) error {
 	}
 	said := appendSubCursor(nil, "subscribed", sub.json, start)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.lost { // and buried, perhaps
-		defer s.closeSub(sub)
+		s.mu.Unlock()
+		s.closeSub(sub)
 		return nil
 	}
+	defer s.mu.Unlock()
 	s.subs = append(s.subs, sub)
 	sub.ready = true
 	s.sayLocked(said)
