@@ -95,7 +95,10 @@ func (f *feed) shorten(s *segment, most uint64) {
 	if total-f.cutAt < most {
 		return
 	}
-	if old := f.cut.Value(); old != nil && old.next.Load() != nil {
+	switch old := f.cut.Value(); {
+	case old == f.tail: // whoever keeps up stands there
+		return
+	case old != nil:
 		old.next.Store(severed)
 	}
 	f.cut, f.cutAt = weak.Make(s), total

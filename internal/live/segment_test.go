@@ -108,15 +108,23 @@ func pageOf(all []hark.Offset, after hark.Offset, n int) *segment {
 }
 
 // TestChainIsCut: a reader that stands still does not hold all that its feed has since, and
-// one that keeps up meets no cut.
+// one that keeps up meets no cut; also when a frame is larger than what a chain may hold.
 func TestChainIsCut(t *testing.T) {
 	const most = 64 << 10
+	large := bytes.Repeat([]byte("x"), 2*most)
+	t.Run("small frames", func(t *testing.T) { testChainIsCut(t, most, 3*most+maxSegment, 100_000, frameOf) })
+	t.Run("large frames", func(t *testing.T) {
+		testChainIsCut(t, most, 6*most, 100, func(hark.Offset) []byte { return large })
+	})
+}
+
+func testChainIsCut(t *testing.T, most uint64, hold int, frames hark.Offset, frameOf func(hark.Offset) []byte) {
 	f := newFeed(Query{}, feedKey{}, 0, 0)
 	var still, quick spot
 	f.join(&still)
 	f.join(&quick)
 	got := 0
-	for o := hark.Offset(1); o <= 100_000; o++ {
+	for o := hark.Offset(1); o <= frames; o++ {
 		frame := frameOf(o)
 		f.append(o, frame, uint64(o/100), time.UnixMilli(int64(o)), most)
 		for b := quick.ready(); b != nil; b = quick.ready() {
@@ -127,20 +135,20 @@ func TestChainIsCut(t *testing.T) {
 			t.Fatalf("the reader that keeps up was cut off at %d", o)
 		}
 	}
-	if total := int(f.total.Load()); got != total || total < 20*most {
+	if total := int(f.total.Load()); got != total || total < 20*int(most) {
 		t.Errorf("it has %d bytes of %d", got, total)
 	}
 	held, seg := 0, still.seg
 	for ; seg != nil && seg != severed; seg = seg.next.Load() {
 		held += len(seg.buf)
 	}
-	if seg != severed || held > 3*most+maxSegment {
+	if seg != severed || held > hold {
 		t.Errorf("the reader that stands still holds %d bytes, to the end: %v", held, seg == nil)
 	}
 	for still.ready() != nil {
 		still.took(len(still.ready()))
 	}
-	if still.seg != nil || still.skip != 0 || still.position() == 0 || still.position() > 100_000 {
+	if still.seg != nil || still.skip != 0 || still.position() == 0 || still.position() > frames {
 		t.Errorf("at the cut it stands at %+v", still)
 	}
 }
