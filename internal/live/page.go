@@ -170,39 +170,51 @@ func (s *pages) read(f *feed, after, bound hark.Offset) (*segment, *hark.Gap, er
 	return seg, got.Gap, nil
 }
 
-// fetchQueue is the parked streams that wish for what comes next, in turn. Each is in it at most once.
+// fetchQueue is the parked streams that wish for what comes next, in turn. Each is in it at most
+// once, and not when it is closed: who comes and goes in a hurry leaves no work behind.
 type fetchQueue struct {
-	mu      sync.Mutex // guards below
-	streams []*stream
+	mu      sync.Mutex // guards below, and the streams' turns
+	streams list.List  // of *stream
 	wake    chan struct{}
 }
 
 func (q *fetchQueue) push(st *stream) {
 	q.mu.Lock()
-	q.streams = append(q.streams, st)
+	st.turn = q.streams.PushBack(st)
 	q.mu.Unlock()
-	select {
-	case q.wake <- struct{}{}:
-	default:
+	q.signal()
+}
+
+// drop takes a stream out that is in it, perhaps.
+func (q *fetchQueue) drop(st *stream) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if st.turn != nil {
+		q.streams.Remove(st.turn)
+		st.turn = nil
 	}
 }
 
 func (q *fetchQueue) pop() *stream {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.streams) == 0 {
+	first := q.streams.Front()
+	if first == nil {
 		return nil
 	}
-	st := q.streams[0]
-	q.streams[0] = nil
-	q.streams = q.streams[1:]
-	if len(q.streams) > 0 { // one signal may stand for many
-		select {
-		case q.wake <- struct{}{}:
-		default:
-		}
+	st := q.streams.Remove(first).(*stream)
+	st.turn = nil
+	if q.streams.Len() > 0 { // one signal may stand for many
+		q.signal()
 	}
 	return st
+}
+
+func (q *fetchQueue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
 }
 
 // fetchLoop reads pages for parked streams.

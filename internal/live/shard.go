@@ -1,6 +1,7 @@
 package live
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -62,9 +63,10 @@ type stream struct {
 	chunked bool
 
 	spot  spot
-	asked hark.Offset // what it fetches behind
-	told  hark.Offset // the newest position its client knows
-	own   []byte      // goes out before anything else; only between frames
+	asked hark.Offset   // what it fetches behind
+	turn  *list.Element // to fetch; the queue's
+	told  hark.Offset   // the newest position its client knows
+	own   []byte        // goes out before anything else; only between frames
 	// ending is why it ends; it does once own is out.
 	ending    string
 	reconnect time.Duration
@@ -156,9 +158,7 @@ func (s *shard) post(m message) {
 func (s *shard) refuse(m message) {
 	if m.kind == attach {
 		closeSocket(m.stream.fd)
-		s.hub.release(m.stream.feed)
-		s.hub.streams.leave(m.stream.feed.query.Tenant)
-		ended(m.stream.ended)
+		s.over(m.stream, endStopping)
 	}
 	if m.done != nil {
 		m.done()
@@ -216,7 +216,7 @@ func (s *shard) stop() {
 	}
 	for _, st := range s.slots {
 		if st != nil {
-			s.remove(st, "stopping")
+			s.remove(st, endStopping)
 		}
 	}
 	s.poller.interrupt()
@@ -396,11 +396,14 @@ func (s *shard) paged(m *message) {
 	}
 	st.state = open
 	switch {
+	case m.err != nil && st.spot.whole():
+		s.end(st, endStopping, spread(time.Second))
+		return
 	case m.err != nil:
-		s.end(st, "stopping", spread(time.Second))
+		s.remove(st, endStopping) // it had half of a frame: a clean end cannot be
 		return
 	case m.gap != nil && st.spot.skip > 0:
-		s.remove(st, "gap") // what it had half of is gone: a clean end cannot be
+		s.remove(st, "gap") // what it had half of is gone
 		return
 	case m.gap != nil:
 		st.spot.pos = max(st.spot.pos, m.page.from)
@@ -462,6 +465,7 @@ func (s *shard) remove(st *stream, why string) {
 	if st.state == closed {
 		return
 	}
+	s.hub.fetches.drop(st)
 	st.state = closed
 	s.wheel.remove(st)
 	finish(st.fd)
@@ -477,6 +481,11 @@ func (s *shard) remove(st *stream, why string) {
 	m.n.Store(int32(last))
 	st.spot = spot{}
 	st.own = nil
+	s.over(st, why)
+}
+
+// over gives back what a stream had of its hub.
+func (s *shard) over(st *stream, why string) {
 	s.hub.release(st.feed)
 	s.hub.streams.leave(st.feed.query.Tenant)
 	s.hub.cfg.Hooks.Closed(st.feed.query.Variant.Name, why)
@@ -490,6 +499,7 @@ func (s *shard) end(st *stream, why string, reconnect time.Duration) {
 	}
 	st.ending, st.reconnect = why, reconnect
 	if st.state == fetching && st.spot.whole() {
+		s.hub.fetches.drop(st)
 		st.state = open // it needs no page to say so
 	}
 	s.flush(st)
@@ -498,7 +508,7 @@ func (s *shard) end(st *stream, why string, reconnect time.Duration) {
 func (s *shard) recheck() {
 	for _, st := range s.slots {
 		if st != nil && st.caller != nil && st.caller.Recheck() != nil {
-			s.end(st, "revoked", spread(time.Second))
+			s.end(st, endRevoked, spread(time.Second))
 		}
 	}
 }
@@ -509,9 +519,9 @@ func (s *shard) endAll(m *message) {
 		if st == nil {
 			continue
 		}
-		s.end(st, "stopping", spread(m.window))
+		s.end(st, endStopping, spread(m.window))
 		if st.state != closed {
-			s.remove(st, "stopping")
+			s.remove(st, endStopping)
 		}
 	}
 	m.done()
@@ -527,10 +537,10 @@ func (s *shard) beat(now int64) {
 func (s *shard) due(st *stream) {
 	quiet := int64(s.hub.cfg.KeepAlive / time.Second)
 	switch {
-	case st.blocked != 0 && s.now-st.blocked >= int64(s.hub.cfg.SlowAfter/time.Second):
-		s.remove(st, "slow")
+	case st.state == stalled && s.now-st.blocked >= int64(s.hub.cfg.SlowAfter/time.Second):
+		s.remove(st, endSlow)
 	case st.until != 0 && s.now >= st.until:
-		s.end(st, "expired", spread(time.Second))
+		s.end(st, endExpired, spread(time.Second))
 	case st.state == open && len(st.own) == 0 && st.ending == "" && s.now-st.wrote >= quiet && st.spot.whole():
 		s.keepAlive(st)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,9 +85,11 @@ func TestStalledHoldNothing(t *testing.T) {
 type gatedLog struct {
 	live.Log
 	gate, waiting chan struct{}
+	reads         atomic.Int32
 }
 
 func (l *gatedLog) Read(t hark.TenantID, q eventlog.Query) (eventlog.Page, error) {
+	l.reads.Add(1)
 	select {
 	case l.waiting <- struct{}{}:
 	default:
@@ -113,5 +116,26 @@ func TestEndWhileCatchingUp(t *testing.T) {
 	w.hub.Drain(time.Minute)
 	if f := c.event(); f.event != "end" || !strings.Contains(f.data, "stopping") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestGoneBeforeItsTurn: nothing is read any more for clients that are gone by then.
+func TestGoneBeforeItsTurn(t *testing.T) {
+	gated := &gatedLog{gate: make(chan struct{}), waiting: make(chan struct{}, 1)}
+	w := newWorldWith(t, live.Config{CatchUps: 1}, eventlog.Config{TailEvents: 256, RetainEvery: time.Hour}, func(l live.Log) live.Log {
+		gated.Log = l
+		return gated
+	})
+	from := w.log.Cursor(w.log.End()).String()
+	w.publish("a", 0, 1000)
+	for i := range 50 {
+		w.stream(fmt.Sprintf("topic=a&topic=x.%d&after=%s", i, from)).body.Close()
+	}
+	<-gated.waiting
+	w.until(10*time.Second, "they are not gone", func() bool { return w.hub.Streams() == 0 })
+	close(gated.gate)
+	w.stream("topic=a&after="+from).want(0, 1000)
+	if n := gated.reads.Load(); n > 10 {
+		t.Errorf("the log was read %d times", n)
 	}
 }
