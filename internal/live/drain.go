@@ -30,12 +30,20 @@ func (d *drain) watch(c Caller) *watcher {
 		w.expiry = time.AfterFunc(time.Until(c.Until()), func() { w.tell(endExpired) })
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.watchers[w] = struct{}{}
 	if d.started {
 		w.tell(endStopping)
 	}
+	d.mu.Unlock()
+	w.recheck() // it may have been revoked before there was anybody to tell
 	return w
+}
+
+// recheck ends a stream whose credential holds no more.
+func (w *watcher) recheck() {
+	if w.caller != nil && w.caller.Recheck() != nil {
+		w.tell(endRevoked)
+	}
 }
 
 func (w *watcher) tell(why string) {
@@ -89,8 +97,6 @@ func (d *drain) recheck() {
 	}
 	d.mu.Unlock()
 	for _, w := range all {
-		if w.caller != nil && w.caller.Recheck() != nil {
-			w.tell(endRevoked)
-		}
+		w.recheck()
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/eventlog"
 	"github.com/harkhq/hark/internal/live"
@@ -85,6 +86,10 @@ func newWorldWith(t testing.TB, cfg live.Config, logs eventlog.Config, through .
 		}
 		if until := r.Header.Get("Until"); until != "" {
 			c.until, _ = time.Parse(time.RFC3339Nano, until)
+		}
+		if r.Header.Get("Revoked") != "" { // since it was looked at
+			c.revoked = new(atomic.Bool)
+			c.revoked.Store(true)
 		}
 		h := w.hub.ServeStream
 		if strings.HasSuffix(r.URL.Path, "/events") {
@@ -380,6 +385,38 @@ func TestEnds(t *testing.T) {
 	ends(parked, "stopping")
 	ends(served, "stopping")
 	ends(w.stream(""), "stopping")
+}
+
+// TestRevokedMeanwhile: whose credential is revoked after it was looked at, but before its stream
+// was there to be asked, is found out all the same.
+func TestRevokedMeanwhile(t *testing.T) {
+	w, d := newSocketWorld(t, live.Config{})
+	revoked := http.Header{"Revoked": {"yes"}}
+	for _, url := range []string{w.url, w.tls.URL} {
+		req, _ := http.NewRequest("GET", url+"/stream", nil)
+		req.Header = revoked
+		res, err := w.tls.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &sse{world: w, body: res.Body, r: bufio.NewReader(res.Body)}
+		if f := c.event(); f.event != "end" || !strings.Contains(f.data, `"revoked"`) {
+			t.Errorf("%s: %+v", url, f)
+		}
+		res.Body.Close()
+	}
+	req, _ := http.NewRequest("GET", w.url+"/events?wait=20", nil)
+	req.Header = revoked
+	if res, err := http.DefaultClient.Do(req); err != nil || res.StatusCode == 200 {
+		t.Error(res, err)
+	} else {
+		res.Body.Close()
+	}
+	w.dial(&websocket.DialOptions{HTTPHeader: revoked}).wantClose(4401)
+	d.revoked.Store(true)
+	c := w.dial(&websocket.DialOptions{HTTPHeader: http.Header{"Unknown": {"yes"}}})
+	c.say(`{"type":"auth","token":"dies"}`)
+	c.wantClose(4401)
 }
 
 // TestLongPoll: a poll that waits is answered by the event, one that waits in vain moves on.

@@ -454,9 +454,13 @@ func (s *shard) attach(st *stream) {
 		s.remove(st, "gone")
 		return
 	}
-	s.flush(st)
-	if st.state != closed && s.hub.drain.begun() { // it was under way when all were ended
+	switch { // what happened while it was on its way here
+	case s.hub.drain.begun():
 		s.end(st, endStopping, spread(s.hub.drain.left()))
+	case st.caller != nil && st.caller.Recheck() != nil:
+		s.end(st, endRevoked, spread(time.Second))
+	default:
+		s.flush(st)
 	}
 }
 

@@ -125,6 +125,7 @@ func (h *Hub) ServeWebSocket(w http.ResponseWriter, r *http.Request) error {
 	default:
 		h.cfg.Hooks.Opened(websocketName)
 		s.say(appendHello(nil, h.cfg.PingEvery))
+		s.recheck()
 		go s.begin()
 	}
 	return nil

@@ -254,6 +254,7 @@ func (s *socket) auth(f *frame, c Caller) error {
 	subs := slices.Clone(s.subs)
 	s.mu.Unlock()
 	s.say(appendAuthenticated(nil, now.Until()))
+	s.recheck()
 	for _, sub := range subs { // what it does not reach ends
 		if err := now.MaySubscribe(sub.patterns); err != nil && s.drop(sub.name) {
 			s.tell(&frame{sub: sub.name}, inTopics(err))

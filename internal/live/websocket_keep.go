@@ -123,12 +123,18 @@ func (ss *sockets) stop() {
 // recheck ends those whose credential holds no more.
 func (ss *sockets) recheck() {
 	for _, s := range ss.list() {
-		s.mu.Lock()
-		c := s.caller
-		s.mu.Unlock()
-		if c != nil && c.Recheck() != nil {
-			s.bye(endRevoked, closeUnauthorized, spread(time.Second))
-		}
+		s.recheck()
+	}
+}
+
+// recheck ends a connection whose credential holds no more. Who gives it one calls it after
+// that: it may have been revoked in between.
+func (s *socket) recheck() {
+	s.mu.Lock()
+	c := s.caller
+	s.mu.Unlock()
+	if c != nil && c.Recheck() != nil {
+		s.bye(endRevoked, closeUnauthorized, spread(time.Second))
 	}
 }
 
