@@ -352,3 +352,30 @@ func TestMercureServed(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestPresenceIsBounded: subscribers who come and go faster than the log takes the news of
+// them do not fill memory, however many topics each has, and what is left out is said to be.
+func TestPresenceIsBounded(t *testing.T) {
+	var p presence
+	failed := 0
+	p.init(MercureConfig{Failed: func(n int, _ error) { failed += n }})
+	topics := make([]string, mercure.MaxSelectors)
+	for i := range topics {
+		topics[i] = strings.Repeat("t", i+1)
+	}
+	want, err := mercure.ParseSelectors("topic", topics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const came = 1000
+	for range came {
+		p.join(hark.DefaultTenant, want, nil)()
+	}
+	kept := 0
+	for _, n := range p.news {
+		kept += len(n.all)
+	}
+	if kept > maxNews || kept+failed != 2*came*len(want) || len(p.tenants) != 0 {
+		t.Errorf("%d wait, %d were left out, %d tenants have some", kept, failed, len(p.tenants))
+	}
+}

@@ -26,6 +26,7 @@ type presence struct {
 	tenants map[hark.TenantID]map[string][]mercure.Subscription
 	changes uint64
 	news    []presenceNews // oldest first
+	waiting int            // subscriptions among news
 }
 
 // presenceNews is that a subscriber came or went.
@@ -65,11 +66,13 @@ func (p *presence) join(t hark.TenantID, want mercure.Selectors, payload json.Ra
 	})
 }
 
-// tellLocked: p.mu must be held. News pile up only while the log takes nothing; then they are bounded.
+// tellLocked: p.mu must be held. News pile up while the log takes less than who comes and goes
+// makes of them: strangers, perhaps, with many topics each. Then they are bounded.
 func (p *presence) tellLocked(n presenceNews) {
 	p.changes++
-	if len(p.news) < maxNews {
+	if p.waiting+len(n.all) <= maxNews {
 		p.news = append(p.news, n)
+		p.waiting += len(n.all)
 	} else if p.cfg.Failed != nil {
 		p.cfg.Failed(len(n.all), errManyNews)
 	}
@@ -89,7 +92,7 @@ func newUUID() string {
 var errManyNews = errors.New("too many wait to be published")
 
 const (
-	maxNews       = 1 << 16
+	maxNews       = 1 << 16 // subscriptions that wait to be told
 	presenceBatch = 200 // updates that are published at once
 	presenceWait  = 5 * time.Second
 )
@@ -111,7 +114,7 @@ func (p *presence) publish() {
 	for {
 		p.mu.Lock()
 		news := p.news
-		p.news = nil
+		p.news, p.waiting = nil, 0
 		p.mu.Unlock()
 		if len(news) == 0 {
 			return
