@@ -19,6 +19,9 @@ const (
 	readerShare = 16
 	// keepSegment is the largest segment that a quiet feed holds on to.
 	keepSegment = 4 << 10
+	// sharedFrame is the largest frame that each feed has a copy of: of larger ones there is one for
+	// all, or a single event to thousands of feeds were gigabytes.
+	sharedFrame = 16 << 10
 	// maxLag is how many bytes of a chain a reader may be behind before it reads the log instead.
 	maxLag = 4 << 20
 	// stallLag is the same for one whose socket takes nothing.
@@ -52,13 +55,13 @@ func newFeed(q Query, key feedKey, mark hark.Offset, shards int) *feed {
 	return &feed{query: q, key: key, seen: mark, tail: &segment{from: mark}, parts: make([]atomic.Pointer[members], shards)}
 }
 
-// append adds an event's frame to the chain, which holds about most bytes for who is slow.
+// append adds an event's frame to the chain, which holds about most bytes for who is slow. A
+// frame of more than sharedFrame bytes is kept, and must not change.
 func (f *feed) append(o hark.Offset, frame []byte, batch uint64, now time.Time, most uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.tail.add(o, frame) {
-		s := f.room(len(frame), now)
-		s.add(o, frame)
+	if len(frame) > sharedFrame || !f.tail.add(o, frame) {
+		s := f.room(o, frame, now, most)
 		f.shorten(s, most)
 		f.tail.next.Store(s)
 		f.tail = s
@@ -67,10 +70,18 @@ func (f *feed) append(o hark.Offset, frame []byte, batch uint64, now time.Time, 
 	f.total.Add(uint64(len(frame)))
 }
 
-// room makes the segment for a frame of n bytes: one that fills in about fillTime at the
-// rate that its feed has, so that a busy feed is read in few writes and a quiet one with few
-// readers holds one frame. The caller holds Hub.mu for reading.
-func (f *feed) room(n int, now time.Time) *segment {
+// room makes the segment for a frame: one that fills in about fillTime at the rate that its
+// feed has, so that a busy feed is read in few writes and a quiet one with few readers holds
+// one frame. The caller holds Hub.mu for reading.
+func (f *feed) room(o hark.Offset, frame []byte, now time.Time, most uint64) *segment {
+	n := len(frame)
+	s := &segment{from: f.seen, base: f.total.Load()}
+	if n > sharedFrame {
+		s.buf, s.marks = frame, []mark{{int32(n), o}}
+		s.count.Store(1)
+		f.grown = now
+		return s
+	}
 	least := max(n, readerShare*f.refs)
 	size := least
 	switch took := now.Sub(f.grown); {
@@ -79,9 +90,11 @@ func (f *feed) room(n int, now time.Time) *segment {
 	case took < 4*fillTime:
 		size = max(len(f.tail.buf), least)
 	}
-	size = min(size, max(maxSegment, n))
+	size = max(min(size, maxSegment, int(most/4)), n)
 	f.grown = now
-	return &segment{buf: make([]byte, size), marks: make([]mark, size/n+size/n/2), from: f.seen, base: f.total.Load()}
+	s.buf, s.marks = make([]byte, size), make([]mark, size/n+size/n/2)
+	s.add(o, frame)
+	return s
 }
 
 // severed stands where a chain was cut: who comes there has to read the log.

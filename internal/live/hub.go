@@ -1,6 +1,7 @@
 package live
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -254,7 +255,8 @@ func (c *encoder) begin(e *hark.Event) {
 	clear(c.frames)
 }
 
-// frame returns the event's frame for a query; it is valid until the next begin.
+// frame returns the event's frame for a query; one of up to sharedFrame bytes is valid until
+// the next begin.
 func (c *encoder) frame(q *Query) []byte {
 	key := frameKey{q.Variant, q.chunked}
 	if f, ok := c.frames[key]; ok {
@@ -266,6 +268,9 @@ func (c *encoder) frame(q *Query) []byte {
 	start := len(c.arena)
 	c.arena = q.appendFrame(c.arena, c.event, c.line)
 	f := c.arena[start:len(c.arena):len(c.arena)]
+	if len(f) > sharedFrame {
+		f, c.arena = bytes.Clone(f), c.arena[:start]
+	}
 	c.frames[key] = f
 	return f
 }
@@ -273,6 +278,7 @@ func (c *encoder) frame(q *Query) []byte {
 // release lets go of what one round held.
 func (c *encoder) release() {
 	clear(c.touched)
+	clear(c.frames)
 	c.touched, c.event = c.touched[:0], nil
 	if cap(c.arena) > 1<<20 {
 		c.arena, c.line = nil, nil

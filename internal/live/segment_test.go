@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,6 +151,56 @@ func testChainIsCut(t *testing.T, most uint64, hold int, frames hark.Offset, fra
 	}
 	if still.seg != nil || still.skip != 0 || still.position() == 0 || still.position() > frames {
 		t.Errorf("at the cut it stands at %+v", still)
+	}
+}
+
+// longLog has ten events.
+type longLog struct{ Log }
+
+func (longLog) End() hark.Offset { return 10 }
+
+// TestLargeFramesAreShared: a large event is in memory once for each form, however many feeds
+// it matches, and stays what it is when the next one comes.
+func TestLargeFramesAreShared(t *testing.T) {
+	h, err := New(Config{Log: longLog{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.closeShards()
+	var feeds []*feed
+	var spots [5]spot
+	for i := range spots {
+		f := h.acquire(Query{Tenant: 1, Patterns: []hark.Pattern{"a", hark.Pattern(fmt.Sprint("x.", i))}, Variant: NDJSON.Variant})
+		spots[i].pos = 10
+		f.join(&spots[i])
+		feeds = append(feeds, f)
+	}
+	enc := encoder{frames: map[frameKey][]byte{}}
+	var events []*hark.Event
+	for i := range 3 {
+		e := &hark.Event{Tenant: 1, Topic: "a", ContentType: "application/json", Data: []byte(`"` + strings.Repeat(fmt.Sprint(i), 100<<10) + `"`)}
+		if i == 1 {
+			e.Data = []byte("1")
+		}
+		e.ID.Offset = hark.Offset(11 + i)
+		events = append(events, e)
+	}
+	h.put(events, &enc)
+	for i, f := range feeds {
+		if &f.tail.buf[0] != &feeds[0].tail.buf[0] {
+			t.Errorf("feed %d has a copy of its own", i)
+		}
+		var got, want []byte
+		for b := spots[i].ready(); b != nil; b = spots[i].ready() {
+			got = append(got, b...)
+			spots[i].took(len(b))
+		}
+		for _, e := range events {
+			want = append(hark.AppendEventJSONLine(want, e), '\n')
+		}
+		if !bytes.Equal(got, want) || spots[i].position() != 13 {
+			t.Errorf("feed %d has %d bytes up to %d", i, len(got), spots[i].position())
+		}
 	}
 }
 

@@ -8,11 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// longLog has ten events.
-type longLog struct{ Log }
-
-func (longLog) End() hark.Offset { return 10 }
-
 // attached is a stream in a shard that nobody runs, and the other end of its socket.
 func attached(t *testing.T, st *stream) (peer int) {
 	t.Helper()
