@@ -385,3 +385,6 @@ const hearWithin = 2 * time.Second
 func spread(window time.Duration) time.Duration {
 	return time.Second/2 + rand.N(max(window, time.Second))
 }
+
+// crowded returns a time to come back when there was no seat.
+func crowded() time.Duration { return 5*time.Second + spread(20*time.Second) }

@@ -120,11 +120,11 @@ const maxPolls = 4096
 
 // await holds a poll. Those that wait for the same share the bytes they are answered with.
 func (h *Hub) await(ctx context.Context, c Caller, a *asked, p polling, after hark.Offset) (*answer, error) {
-	if !h.polls.take(c.TenantID()) {
+	if !h.polls.take(c.TenantID(), 1) {
 		return nil, &hark.Error{Kind: hark.TooMany, Code: "too-many-waiting", RetryAfter: 5 * time.Second,
 			Msg: "too many requests wait for events already: poll without wait, or use a stream, which costs less"}
 	}
-	defer h.polls.leave(c.TenantID())
+	defer h.polls.leave(c.TenantID(), 1)
 	moved := make(chan struct{}, 1)
 	reader := h.NewReader(Query{Tenant: c.TenantID(), Patterns: a.patterns, Variant: List}, after, func() {
 		select {

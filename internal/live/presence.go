@@ -93,7 +93,7 @@ var errManyNews = errors.New("too many wait to be published")
 
 const (
 	maxNews       = 1 << 16 // subscriptions that wait to be told
-	presenceBatch = 200 // updates that are published at once
+	presenceBatch = 200     // updates that are published at once
 	presenceWait  = 5 * time.Second
 )
 

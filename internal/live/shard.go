@@ -491,7 +491,7 @@ func (s *shard) remove(st *stream, why string) {
 // over gives back what a stream had of its hub.
 func (s *shard) over(st *stream, why string) {
 	s.hub.release(st.feed)
-	s.hub.streams.leave(st.feed.query.Tenant)
+	s.hub.streams.leave(st.feed.query.Tenant, 1)
 	s.hub.cfg.Hooks.Closed(st.feed.query.Variant.Name, why)
 	ended(st.ended)
 }

@@ -21,7 +21,7 @@ func attached(t *testing.T, st *stream) (peer int) {
 	}
 	st.shard, st.fd, st.format = h.shards[0], int32(fds[0]), SSE
 	st.feed = h.acquire(Query{Tenant: 1, Patterns: []hark.Pattern{"a"}, Variant: SSE.Variant})
-	h.streams.take(1)
+	h.streams.take(1, 1)
 	st.shard.attach(st)
 	t.Cleanup(func() {
 		st.shard.remove(st, endStopping)

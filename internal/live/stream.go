@@ -99,8 +99,8 @@ func (h *Hub) Stream(w http.ResponseWriter, r *http.Request, s *Stream) error {
 	if h.drain.begun() {
 		return h.refuse(w, s, endStopping, spread(h.drain.left()))
 	}
-	if !h.streams.take(s.Tenant) {
-		return h.refuse(w, s, endOverloaded, 5*time.Second+spread(20*time.Second))
+	if !h.streams.take(s.Tenant, 1) {
+		return h.refuse(w, s, endOverloaded, crowded())
 	}
 	h.cfg.Hooks.Opened(s.Format.Name)
 	if canPark && r.TLS == nil && r.ProtoMajor == 1 {
@@ -109,7 +109,7 @@ func (h *Hub) Stream(w http.ResponseWriter, r *http.Request, s *Stream) error {
 		}
 	}
 	why, err := h.serve(w, r, s)
-	h.streams.leave(s.Tenant)
+	h.streams.leave(s.Tenant, 1)
 	h.cfg.Hooks.Closed(s.Format.Name, why)
 	ended(s.Ended)
 	return err
@@ -157,7 +157,7 @@ func (h *Hub) park(w http.ResponseWriter, r *http.Request, s *Stream) (parked bo
 	fd, err := unpark(conn, h.cfg.SlowAfter)
 	if err != nil { // it is lost: nobody can answer any more
 		conn.Close()
-		h.streams.leave(s.Tenant)
+		h.streams.leave(s.Tenant, 1)
 		h.cfg.Hooks.Closed(s.Format.Name, "gone")
 		ended(s.Ended)
 		return true, nil

@@ -117,10 +117,10 @@ func (h *Hub) ServeWebSocket(w http.ResponseWriter, r *http.Request) error {
 		s.turnAway(err)
 	case h.drain.begun():
 		s.refuse(endStopping, closeStopping, spread(h.drain.left()))
-	case !h.streams.take(s.seat):
-		s.refuse(endOverloaded, closeOverloaded, 5*time.Second+spread(20*time.Second))
+	case !h.streams.take(s.seat, 1):
+		s.refuse(endOverloaded, closeOverloaded, crowded())
 	case !h.sockets.add(s):
-		h.streams.leave(s.seat)
+		h.streams.leave(s.seat, 1)
 		s.refuse(endStopping, closeStopping, spread(h.drain.left()))
 	default:
 		h.cfg.Hooks.Opened(websocketName)

@@ -35,7 +35,6 @@ const (
 // calls, its writer the one that runs write; there is at most one of each.
 type socket struct {
 	hub    *Hub
-	seat   hark.TenantID // whose seat it has; 0 for one who had yet to say who it is
 	conn   *websocket.Conn
 	net    net.Conn // under conn
 	writer *frameWriter
@@ -51,8 +50,9 @@ type socket struct {
 	allowance float64 // frames that may come now
 	refilled  int64   // Unix milliseconds
 
-	mu      sync.Mutex // guards below; nothing of readers or the hub is called with it
-	caller  Caller     // nil while nobody said who it is
+	mu      sync.Mutex    // guards below; nothing of readers is called with it, and of the hub its seats alone
+	caller  Caller        // nil while nobody said who it is
+	seat    hark.TenantID // whose seat it has; 0 while nobody said who it is
 	subs    []*subscription
 	turns   []*subscription // with something to send, in turn
 	out     [][]byte        // goes before those
@@ -70,6 +70,7 @@ type socket struct {
 type subscription struct {
 	name     string
 	json     []byte // name
+	tenant   hark.TenantID
 	patterns []hark.Pattern
 
 	ready  bool // guarded by the socket's mu, as are queued and gone
@@ -250,9 +251,18 @@ func (s *socket) auth(f *frame, c Caller) error {
 		return &hark.Error{Kind: hark.Forbidden, Code: "tenant-forbidden", Field: "token", Msg: "the token is for another tenant than your subscriptions: open another connection"}
 	}
 	s.mu.Lock()
-	s.caller = now
+	seated := true
+	if !s.lost { // else its seat is given back as the one it was
+		if seated = s.hub.streams.move(s.seat, now.TenantID()); seated {
+			s.caller, s.seat = now, now.TenantID()
+		}
+	}
 	subs := slices.Clone(s.subs)
 	s.mu.Unlock()
+	if !seated {
+		s.bye(endOverloaded, closeOverloaded, crowded())
+		return nil
+	}
 	s.say(appendAuthenticated(nil, now.Until()))
 	s.recheck()
 	for _, sub := range subs { // what it does not reach ends
@@ -292,11 +302,12 @@ func (s *socket) subscribe(f *frame, c Caller) error {
 	if err != nil {
 		return err
 	}
-	if !s.hub.sockets.reserve(len(patterns)) {
+	tenant := c.TenantID()
+	if !s.hub.sockets.patterns.take(tenant, len(patterns)) {
 		return &hark.Error{Kind: hark.Unavailable, Code: "too-many-subs", RetryAfter: 10 * time.Second, Msg: "the server has as many subscriptions as it can: try again later"}
 	}
-	sub := &subscription{name: f.sub, json: quoted(f.sub), patterns: patterns, told: after}
-	sub.reader = s.hub.NewReader(Query{Tenant: c.TenantID(), Patterns: patterns, Variant: List}, after, func() { s.wake(sub) })
+	sub := &subscription{name: f.sub, json: quoted(f.sub), tenant: tenant, patterns: patterns, told: after}
+	sub.reader = s.hub.NewReader(Query{Tenant: tenant, Patterns: patterns, Variant: List}, after, func() { s.wake(sub) })
 	start := s.hub.log.Cursor(after)
 	if gap != nil { // who is cut off before it was told must be told again
 		start = gap.From
@@ -645,7 +656,7 @@ func (s *socket) closeSub(sub *subscription) {
 	if sub.reader != nil {
 		sub.reader.Close()
 		sub.reader = nil
-		s.hub.sockets.release(len(sub.patterns))
+		s.hub.sockets.patterns.leave(sub.tenant, len(sub.patterns))
 	}
 }
 
@@ -669,7 +680,7 @@ func (s *socket) bury() {
 	s.freeLocked()
 	subs := append(s.subs, s.turns...)
 	s.subs, s.turns, s.out = nil, nil, nil
-	why := "gone"
+	why, seat := "gone", s.seat
 	if s.ending != nil {
 		why = s.ending.counted
 	}
@@ -679,7 +690,7 @@ func (s *socket) bury() {
 	}
 	s.hub.sockets.sleepers.forget(s)
 	if s.hub.sockets.remove(s) {
-		s.hub.streams.leave(s.seat)
+		s.hub.streams.leave(seat, 1)
 		s.hub.cfg.Hooks.Closed(websocketName, why)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -31,8 +30,7 @@ const (
 type sockets struct {
 	hub      *Hub
 	sleepers sleepers
-	// patterns is how many all subscriptions have.
-	patterns atomic.Int64
+	patterns seats // of all subscriptions
 
 	mu     sync.Mutex // guards below
 	all    map[*socket]struct{}
@@ -42,20 +40,9 @@ type sockets struct {
 
 func (ss *sockets) init(h *Hub) error {
 	ss.hub, ss.all, ss.empty = h, map[*socket]struct{}{}, make(chan struct{})
+	ss.patterns.init(h.cfg.MaxStreams * hark.MaxPatterns) // as many as all streams could have
 	return ss.sleepers.open()
 }
-
-// reserve makes room for a subscription's patterns, if there is some: as much as the
-// streams that there may be could have.
-func (ss *sockets) reserve(n int) bool {
-	if ss.patterns.Add(int64(n)) <= int64(ss.hub.cfg.MaxStreams)*hark.MaxPatterns {
-		return true
-	}
-	ss.release(n)
-	return false
-}
-
-func (ss *sockets) release(n int) { ss.patterns.Add(-int64(n)) }
 
 func (ss *sockets) add(s *socket) bool {
 	ss.mu.Lock()
