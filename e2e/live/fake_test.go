@@ -25,6 +25,7 @@ type fake struct {
 	floor  int // log[:floor] is gone
 	news   chan struct{}
 	halted bool // streams end politely
+	busy   int  // so many WebSockets are ended before they began
 }
 
 type fakeEvent struct {
@@ -274,6 +275,15 @@ func (f *fake) socket(w http.ResponseWriter, r *http.Request) {
 	send := func(v any) error {
 		text, _ := json.Marshal(v)
 		return c.Write(r.Context(), websocket.MessageText, text)
+	}
+	f.mu.Lock()
+	busy := f.busy > 0
+	f.busy--
+	f.mu.Unlock()
+	if busy {
+		send(Frame{Type: "end", Reason: "overloaded", ReconnectMS: 30})
+		c.Close(4003, "overloaded")
+		return
 	}
 	send(Frame{Type: "hello", Version: 1, PingMS: 25000})
 	_, text, err := c.Read(r.Context())

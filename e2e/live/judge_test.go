@@ -184,3 +184,23 @@ func TestTap(t *testing.T) {
 		t.Errorf("%d connections; %q", len(c.Connections()), said)
 	}
 }
+
+// TestEndBeforeHello: a WebSocket that is ended politely before it began is no breach, and
+// the client comes back.
+func TestEndBeforeHello(t *testing.T) {
+	f := newFake(t, "")
+	f.busy = 2
+	book, c := play(t, f, WebSocket)
+	if said := book.Judge(c); len(said) > 0 {
+		t.Error(said)
+	}
+	ends := c.Ends()
+	if len(ends) != 2 {
+		t.Fatalf("%+v", ends)
+	}
+	for _, e := range ends {
+		if e.Reason != "overloaded" || e.ReconnectMS != 30 || e.Close != 4003 {
+			t.Errorf("%+v", e)
+		}
+	}
+}

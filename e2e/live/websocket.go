@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -39,7 +40,7 @@ type Frame struct {
 	ReconnectMS int               `json:"reconnect_ms,omitempty"`
 }
 
-// Socket is an open WebSocket that said hello.
+// Socket is an open WebSocket whose server said hello.
 type Socket struct {
 	conn *websocket.Conn
 	// Head is that of the answer to the upgrade.
@@ -92,7 +93,8 @@ func (f *follower) open(ctx context.Context) (*Socket, error) {
 	return s, nil
 }
 
-// greet reads what comes first: hello, and the answer to a token in a frame.
+// greet reads what comes first: hello, and the answer to a token in a frame. A server that
+// stops, or has no room, may end the connection instead.
 func (s *Socket) greet(ctx context.Context, authenticated bool) error {
 	want := []string{"hello"}
 	if authenticated {
@@ -103,8 +105,12 @@ func (s *Socket) greet(ctx context.Context, authenticated bool) error {
 		if err != nil {
 			return err
 		}
-		if hello.Type == "error" {
+		switch hello.Type {
+		case "error":
 			return refusedBy(hello)
+		case "end":
+			_, err := s.Read(ctx)
+			return &endedEarly{End{hello.Reason, hello.ReconnectMS}, err}
 		}
 		if hello.Type != typ || typ == "hello" && (hello.Version != 1 || hello.PingMS <= 0) {
 			return broken("the frame %+v came for %s", *hello, typ)
@@ -112,6 +118,18 @@ func (s *Socket) greet(ctx context.Context, authenticated bool) error {
 	}
 	return nil
 }
+
+// endedEarly is a connection that was ended politely before it was taken up.
+type endedEarly struct {
+	end End
+	err error // what came after it
+}
+
+func (e *endedEarly) Error() string {
+	return fmt.Sprintf("ended (%s) before it began: %v", e.end.Reason, e.err)
+}
+
+func (e *endedEarly) Unwrap() error { return e.err }
 
 // refusedBy is what an error frame says, as a problem would.
 func refusedBy(f *Frame) error {
@@ -161,7 +179,11 @@ func closed(err error) error {
 // websocket follows with one subscription.
 func (f *follower) websocket(ctx context.Context) error {
 	s, err := f.open(ctx)
-	if err != nil {
+	var early *endedEarly
+	switch {
+	case errors.As(err, &early):
+		return errors.Join(f.tell(Note{End: &early.end}), early.err)
+	case err != nil:
 		return err
 	}
 	defer s.Abort()
