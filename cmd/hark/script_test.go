@@ -2,19 +2,17 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/harkhq/hark/e2e/testenv"
 	"github.com/harkhq/hark/webhook"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -43,20 +41,13 @@ func TestScripts(t *testing.T) {
 		}})
 }
 
-// freeAddr finds a port that is free at the moment. It is none of those that the kernel gives
-// to who asks for any: a test beside this one would be given it before the script uses it.
+// freeAddr finds a port that is free, and that no other test is given.
 func freeAddr(t *testing.T) string {
-	for {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
+	addr, err := testenv.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return addr
 }
 
 // patience bounds every wait; nothing that works takes nearly as long.

@@ -65,18 +65,38 @@ func Build(ctx context.Context, dir string) (string, error) {
 	return bin, nil
 }
 
+// ports are those that [FreePort] gave, each with the name that says so to other processes: a
+// socket of Linux's abstract space, which goes with this one.
+var ports struct {
+	mu    sync.Mutex // guards below
+	given []net.Listener
+}
+
 // FreePort returns a loopback address that nobody listens on. Its port is none of those that
-// the kernel gives to who asks for any, so nobody is given it before the caller uses it.
+// the kernel gives to who asks for any, and no other FreePort gives it while this process
+// lives: tests of several packages run at once, and a server takes a while to listen.
 func FreePort() (string, error) {
 	for {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
+		port := 10000 + rand.IntN(20000)
+		name, err := net.Listen("unix", fmt.Sprintf("@hark test port %d", port))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
 		if err != nil {
 			return "", err
 		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			name.Close()
+			if errors.Is(err, syscall.EADDRINUSE) {
+				continue
+			}
+			return "", err
+		}
 		defer l.Close()
+		ports.mu.Lock()
+		defer ports.mu.Unlock()
+		ports.given = append(ports.given, name)
 		return l.Addr().String(), nil
 	}
 }
