@@ -63,6 +63,11 @@ type Message struct {
 	// Raw replaces what is made for a platform: webpush (the payload), fcm (the object
 	// "message" but for its target), apns (the payload).
 	Raw map[string]json.RawMessage `json:"raw,omitempty"`
+
+	// event is what it was made of; nil for one that is tried out.
+	event *hark.Event
+	// locale is of its words, in lower case; empty for those without one.
+	locale string
 }
 
 // Text is what a locale has of its own.
@@ -106,6 +111,9 @@ type Result struct {
 	GoneSince time.Time
 	// ID is what the platform calls the message.
 	ID string
+
+	ours    bool // the fault is ours, and tells nothing about the origin
+	refused bool // of a ConfigError: the origin has taken nothing of us yet, and is left alone for a while
 }
 
 // Payload is a message in a platform's form, shared by all devices of one locale. It must
