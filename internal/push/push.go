@@ -116,6 +116,13 @@ type Result struct {
 	refused bool // of a ConfigError: the origin has taken nothing of us yet, and is left alone for a while
 }
 
+// Codes of our own, in the place of a platform's.
+const (
+	codeHeld       = "held"              // the origin is shut for a while
+	codeNotSetUp   = "not_set_up"        // the audience has no settings for the platform, or they cannot be used
+	codeUnknownKey = "vapid_key_unknown" // the subscription is bound to a key that the audience does not have
+)
+
 // Payload is a message in a platform's form, shared by all devices of one locale. It must
 // not change once made.
 type Payload any

@@ -152,7 +152,7 @@ func (s *Sender) Send(ctx context.Context, a *hark.Destination, d *hark.Device, 
 	}
 	ch, err := s.channel(a, d.Kind)
 	if err != nil {
-		return Result{Outcome: ConfigError, Code: "not_set_up", Error: err.Error(), Wide: true}
+		return Result{Outcome: ConfigError, Code: codeNotSetUp, Error: err.Error(), Wide: true}
 	}
 	p, err := c.payload(ch, d.Locale)
 	if err != nil {
@@ -160,7 +160,7 @@ func (s *Sender) Send(ctx context.Context, a *hark.Destination, d *hark.Device, 
 	}
 	g := s.gate(gateKey{a.ID, a.Revision, ch.Origin(d)}, now)
 	if wait := g.enter(ctx, now); wait > 0 {
-		return Result{Outcome: RetryAt, Code: "held", After: wait, ours: true,
+		return Result{Outcome: RetryAt, Code: codeHeld, After: wait, ours: true,
 			Error: "the push service is failing, or asked for a pause: it is tried again when that is over"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

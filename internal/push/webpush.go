@@ -288,7 +288,7 @@ func (ch *webpushChannel) Send(ctx context.Context, d *hark.Device, payload Payl
 	}
 	k := ch.key(d)
 	if k == nil {
-		return Result{Outcome: TargetSuspect, Code: "vapid_key_unknown",
+		return Result{Outcome: TargetSuspect, Code: codeUnknownKey,
 			Error: "the subscription is bound to a VAPID key that this audience does not have: the page must subscribe again"}
 	}
 	plaintext := p.text
