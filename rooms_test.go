@@ -26,6 +26,7 @@ var rooms = map[string]string{
 	"internal/registry":    ". internal/store",
 	"internal/auth":        ". internal/registry",
 	"internal/egress":      "", // the only room that dials out
+	"internal/h2test":      "", // for tests
 	"internal/mercure":     ".",
 	"internal/setting":     ".",
 	"internal/template":    ".",

@@ -113,8 +113,11 @@ type Client struct {
 	tls       *tls.Config
 	transport *http.Transport
 	direct    direct
-	open      atomic.Int64
-	dialed    atomic.Int64
+	peers     pools
+	// peerTransport dials for peers: HTTP/2 only, and it never closes what is idle.
+	peerTransport *http.Transport
+	open          atomic.Int64
+	dialed        atomic.Int64
 }
 
 // New makes a client. Its error names every setting at fault.
@@ -162,6 +165,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.ProxyURL != nil {
 		c.useProxy()
 	}
+	c.preparePeers()
 	return c, nil
 }
 
@@ -172,6 +176,7 @@ func (c *Client) Guard() *Guard { return &c.cfg.Guard }
 func (c *Client) CloseIdle() {
 	c.transport.CloseIdleConnections()
 	c.direct.closeOlder(0)
+	c.closeIdlePeers()
 }
 
 // Stats are for metrics.
@@ -203,7 +208,7 @@ type Response struct {
 
 	// Remote is the address that answered (the proxy's, if there is one) and
 	// Reused whether the connection was kept from an earlier request. They are
-	// known only with WithTrace.
+	// known only with WithTrace, and Remote not of a Peer.
 	Remote netip.AddrPort
 	Reused bool
 }
@@ -249,6 +254,9 @@ func (c *Client) roundTrip(ctx context.Context, req *http.Request, t *trace) (*h
 			t.gotConn(httptrace.GotConnInfo{Conn: w.nc, Reused: w.reused})
 		}
 		return res, err
+	}
+	if p, ok := ctx.Value(peerKey{}).(*Peer); ok && req.URL != nil && req.URL.Scheme == "https" && req.URL.Host != "" {
+		return c.roundTripPeer(ctx, p, req, t)
 	}
 	if t != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: t.gotConn})

@@ -77,6 +77,25 @@
 // at once is the caller's to limit; MaxConns should be that plus room for idle
 // connections.
 //
+// # Peers
+//
+// To a service that many requests go to at once, [WithPeer] sends them over a few
+// HTTP/2 connections of their own. net/http alone dials for each request that
+// finds no free stream, hundreds in a cold start, and takes 100 streams for
+// granted until the first SETTINGS came; APNs takes the former for an attack and
+// allows one stream until it has seen a valid request. A [Peer] dials one
+// connection at a time, when those it has are full, holds a new one to one request
+// until its answer proves it (Peer.Proves), then does as its SETTINGS say, and lets
+// requests wait in line, those that come again first.
+//
+// What a peer says it did not process (above the last stream of a GOAWAY, or
+// REFUSED_STREAM) is sent again on another connection, at most five times and as
+// often as connections leave that had served others. What it may have processed
+// never is. A peer that refuses or ends connections without one answer, three in
+// a row, is left alone for half a second, doubled up to half a minute; meanwhile
+// requests fail at once. An idle connection is kept for Peer.IdleTimeout and
+// pinged every 30 s, so that a dead one is noticed before it is needed.
+//
 // # What is told
 //
 // This room logs nothing (net/http itself writes one line through package log

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -131,8 +132,10 @@ func tlsFault(err error) *Error {
 		msg += "the server does not speak TLS on this port"
 	} else if errors.Is(err, io.EOF) {
 		msg += "the server closed the connection"
+	} else if text := errnoText(err); strings.Contains(text, "no application protocol") {
+		msg += "the server does not speak HTTP/2"
 	} else {
-		msg += strings.TrimPrefix(errnoText(err), "tls: ")
+		msg += strings.TrimPrefix(text, "tls: ")
 	}
 	return &Error{Fault: FaultTLS, Msg: msg, Err: err}
 }
@@ -176,7 +179,11 @@ func requestFault(ctx context.Context, err error) *Error {
 	case isTLS(err):
 		return tlsFault(err)
 	case isReset(err, text):
-		return fail(FaultReset, "the connection was closed before the answer was complete")
+		msg := "the connection was closed before the answer was complete"
+		if why := goAwayReason(text); why != "" {
+			msg += "; the server said: " + quote(why)
+		}
+		return fail(FaultReset, msg)
 	}
 	return fail(FaultProtocol, "the answer is not valid HTTP: "+quote(strings.TrimPrefix(text, "net/http: ")))
 }
@@ -198,6 +205,19 @@ func isReset(err error, text string) bool {
 		}
 	}
 	return false
+}
+
+// goAwayReason returns what a GOAWAY frame said besides its code.
+func goAwayReason(text string) string {
+	_, quoted, ok := strings.Cut(text, "debug=")
+	if !ok {
+		return ""
+	}
+	why, err := strconv.Unquote(quoted)
+	if err != nil {
+		return ""
+	}
+	return why
 }
 
 // errnoText returns the innermost text: the outer ones name our own address.
