@@ -38,6 +38,15 @@ const (
 	tableCapture     = 0x50
 	tableCaptureBody = 0x51
 	tableCaptureUse  = 0x52
+
+	tableDevice       = 0x60
+	tableDeviceUser   = 0x61
+	tableDeviceTopic  = 0x62
+	tableDeviceTarget = 0x63
+	tablePushJob      = 0x64
+	tablePushRetry    = 0x65
+	tablePushOutcome  = 0x66
+	tableVendorToken  = 0x67
 )
 
 // key builds keys without reflection; each method appends big endian.

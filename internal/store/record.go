@@ -8,7 +8,7 @@ import (
 )
 
 // Record is one typed change. Its effect on the key space depends on nothing
-// but itself. The types are in this file, delivery.go, registry.go and capture.go.
+// but itself. The types are in this file, delivery.go, registry.go, capture.go and device.go.
 type Record interface{ apply(*pebble.Batch) }
 
 // EventAppended adds an event to the log and to the topic index.
@@ -197,14 +197,14 @@ func (r *EventsRemoved) apply(b *pebble.Batch) {
 	set(b, tenantKey(tableLost, r.Tenant), key(nil).off(r.Usage.Last))
 }
 
-// DeliveriesRemoved takes a tenant's delivery rows, attempts, indexes and ended batches of one bucket away.
+// DeliveriesRemoved takes a tenant's delivery rows, attempts, indexes, outcomes of pushes and ended batches of one bucket away.
 type DeliveriesRemoved struct {
 	Tenant hark.TenantID
 	Bucket Bucket
 }
 
 func (r *DeliveriesRemoved) apply(b *pebble.Batch) {
-	for _, table := range []byte{tableDelivery, tableByEvent, tableByState, tableAttempt, tableBatch, tableBatchName} {
+	for _, table := range []byte{tableDelivery, tableByEvent, tableByState, tableAttempt, tableBatch, tableBatchName, tablePushOutcome} {
 		k := bucketKey(table, r.Tenant, r.Bucket)
 		must(b.DeleteRange(k, k.after(), nil))
 	}
@@ -263,7 +263,8 @@ func (r *TenantErased) apply(b *pebble.Batch) {
 	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableEventName, tableUsage, tableLost, tablePart, tableDelivery,
 		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth,
 		tableCapture, tableCaptureBody, tableCaptureUse,
-		tableBatch, tableBatchName, tableOpenBatch, tableOwedBatch} {
+		tableBatch, tableBatchName, tableOpenBatch, tableOwedBatch,
+		tableDevice, tableDeviceUser, tableDeviceTopic, tableDeviceTarget, tablePushJob, tablePushRetry, tablePushOutcome} {
 		k := tenantKey(table, r.Tenant)
 		must(b.DeleteRange(k, k.after(), nil))
 	}
