@@ -39,6 +39,10 @@ const DefaultApp = "default"
 // AudienceKind is the kind of the destinations that push to devices.
 const AudienceKind = "audience"
 
+// AudienceUID begins the uid of every audience, and of no other destination; its app
+// follows, so that an app has one.
+const AudienceUID = "audience/"
+
 // DeviceState says whether a device is pushed to.
 type DeviceState string
 

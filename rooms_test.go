@@ -38,7 +38,7 @@ var rooms = map[string]string{
 	"internal/sample":      "internal/scheme",
 	"internal/deliver":     ". internal/store internal/eventlog internal/registry",
 	"internal/batch":       ". internal/store internal/eventlog",
-	"internal/destination": ". webhook internal/egress internal/setting internal/message internal/push",
+	"internal/destination": ". webhook internal/egress internal/setting internal/message internal/push internal/webpush",
 	"internal/webpush":     "",
 	"internal/push":        ". internal/webpush internal/egress internal/setting internal/message internal/template",
 	"internal/device":      ". internal/store internal/eventlog internal/push",

@@ -58,7 +58,7 @@ type DestinationView struct {
 // OldSecret is a rotated secret that still signs.
 type OldSecret struct {
 	Secret  string    `json:"secret"`
-	Expires time.Time `json:"expires"`
+	Expires time.Time `json:"expires,omitzero" doc:"Missing when it goes on signing, as an audience's do."`
 }
 
 // StatusView is a destination's status.
@@ -77,7 +77,7 @@ func (a *API) view(d *hark.Destination, reveal bool) DestinationView {
 	for i, s := range d.Secrets {
 		if i == 0 {
 			v.Secret = s.Value.Reveal()
-		} else if s.Expires.After(time.Now()) {
+		} else if s.Expires.IsZero() || s.Expires.After(time.Now()) {
 			v.OldSecrets = append(v.OldSecrets, OldSecret{Secret: s.Value.Reveal(), Expires: s.Expires})
 		}
 	}
@@ -450,7 +450,7 @@ type SecretRotate struct {
 	DestinationPath
 	Body *struct {
 		Secret  hark.Secret    `json:"secret,omitempty" doc:"A secret of your own; one is made when it is missing."`
-		Overlap *hark.Duration `json:"overlap,omitempty" doc:"How long the old secret still signs too." example:"24h"`
+		Overlap *hark.Duration `json:"overlap,omitempty" doc:"How long the old secret still signs too (24h; those of an audience without an end)." example:"24h"`
 	}
 }
 
@@ -460,7 +460,7 @@ func (a *API) RotateSecret(ctx context.Context, in *SecretRotate) (*DestinationA
 	if err != nil {
 		return nil, err
 	}
-	overlap, given := hark.RotationOverlap, hark.Secret("")
+	overlap, given := registry.KindOverlap, hark.Secret("")
 	if in.Body != nil {
 		given = in.Body.Secret
 		if in.Body.Overlap != nil {

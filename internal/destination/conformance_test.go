@@ -38,6 +38,10 @@ func TestConformance(t *testing.T) {
 				}
 				return
 			}
+			if k.lasts { // package device tries its devices, and package push tells what came of it
+				t.Run("carried", func(t *testing.T) { verifyCarried(t, k, fx) })
+				return
+			}
 			t.Run("verdicts", func(t *testing.T) { verifyVerdicts(t, k, fx) })
 			t.Run("faults", func(t *testing.T) { verifyFaults(t, k, fx) })
 			t.Run("timeout", func(t *testing.T) { verifyTimeout(t, k, fx) })
@@ -119,7 +123,7 @@ func verifySettings(t *testing.T, k *Kind, fx fixture) {
 	s := New(Config{})
 	for _, settings := range fx.good {
 		d := build(t, s, k, settings, exampleURL)
-		if k.Mode == Push && s.Host(d) != "hooks.example.com" {
+		if k.Mode == Push && !k.lasts && s.Host(d) != "hooks.example.com" {
 			t.Errorf("host %q", s.Host(d))
 		}
 	}
@@ -272,6 +276,29 @@ func verifyVerdicts(t *testing.T, k *Kind, fx fixture) {
 	}
 }
 
+// carrier takes every event.
+type carrier struct{ to *[]*hark.Destination }
+
+func (c carrier) Push(_ context.Context, a *hark.Destination, _ *hark.Event, attempt int) Result {
+	if c.to != nil {
+		*c.to = append(*c.to, a)
+	}
+	return Result{Outcome: hark.OK, Status: attempt}
+}
+
+// verifyCarried: whoever is there for it gets event and destination.
+func verifyCarried(t *testing.T, k *Kind, fx fixture) {
+	var to []*hark.Destination
+	s := New(Config{Audiences: carrier{&to}})
+	d := build(t, s, k, fx.good[0], exampleURL)
+	if r := s.Send(t.Context(), d, sample(), Meta{Attempt: 3}); r.Outcome != hark.OK || r.Status != 3 || len(to) != 1 || to[0] != d {
+		t.Errorf("%+v, %v", r, to)
+	}
+	if r := New(Config{}).Send(t.Context(), d, sample(), Meta{Attempt: 1}); r.Outcome != hark.Unsendable || r.Error == "" {
+		t.Errorf("without anybody: %+v", r)
+	}
+}
+
 func verifyFaults(t *testing.T, k *Kind, fx fixture) {
 	f := &fake{}
 	s := New(Config{Client: f})
@@ -363,7 +390,7 @@ func FuzzSettings(f *testing.F) {
 		if k == nil || len(settings) > hark.MaxSettingsBytes {
 			return
 		}
-		s := New(Config{Client: &fake{res: egress.Response{Status: 200, Snippet: []byte(fixtures[name].ok)}}})
+		s := New(Config{Audiences: carrier{}, Client: &fake{res: egress.Response{Status: 200, Snippet: []byte(fixtures[name].ok)}}})
 		d := draft(k, settings, exampleURL)
 		if err := s.Prepare(nil, d); err != nil {
 			if len(hark.Faults(err)) == 0 {

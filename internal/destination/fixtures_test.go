@@ -94,6 +94,20 @@ var ownFixtures = map[string]fixture{
 			{`{"url":"%URL%","signature":"v2"}`, []string{"settings.signature"}},
 		},
 	},
+	"audience": {
+		good: []string{
+			`{"app":"shop","title":"{body.from} wrote","body":"{body.text}","link":"/chat/{body.id}","icon":"/icon.png","ttl":"24h","urgency":"high"}`,
+			`{}`,
+		},
+		bad: []badSettings{
+			{`{"app":""}`, []string{"settings.app"}},
+			{`{"app":"a b"}`, []string{"settings.app"}},
+			{`{"app":"a/b"}`, []string{"settings.app"}},
+			{`{"title":"{body.","body":"{nope"}`, []string{"settings.title", "settings.body"}},
+			{`{"ttl":"800h","urgency":"soon"}`, []string{"settings.ttl", "settings.urgency"}},
+			{`{"url":"x"}`, []string{"settings.url"}},
+		},
+	},
 	"pull": {
 		good: []string{`{}`, `{"lease":"12h"}`, `{"lease":null}`},
 		bad: []badSettings{

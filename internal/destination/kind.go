@@ -12,7 +12,7 @@ import (
 )
 
 // table holds every kind, in the order of the dashboard.
-var table = []*Kind{&webhookKind, &pullKind, &googlechatKind, &slackKind, &discordKind, &teamsKind, &telegramKind, &mattermostKind}
+var table = []*Kind{&webhookKind, &pullKind, &googlechatKind, &slackKind, &discordKind, &teamsKind, &telegramKind, &mattermostKind, &audienceKind}
 
 // Mode says who moves.
 type Mode string
@@ -44,6 +44,14 @@ type Kind struct {
 	fromURL func(u *url.URL) map[string]string
 	// newSecret makes a signing secret; nil for a kind that does not sign.
 	newSecret func(v setting.Values) hark.Secret
+	// parseSecret returns a secret in its full form; nil for those of webhooks.
+	parseSecret func(text string) (hark.Secret, error)
+	// keepsSecrets says that a rotated secret goes on signing for what is bound to it.
+	keepsSecrets bool
+	// settle does with a whole destination what check does with its settings; nil for nothing.
+	settle func(c *setting.Check, old, d *hark.Destination, v setting.Values)
+	// lasts says that a send takes as long as it takes: no attempt's timeout ends it.
+	lasts bool
 	// open makes what sends to d; nil in mode pull.
 	open func(env *environment, d *hark.Destination, v setting.Values) (opened, error)
 }
@@ -68,6 +76,9 @@ func (k *Kind) Schema() json.RawMessage { return setting.Schema(k.Fields) }
 
 // Signs reports whether destinations of the kind have signing secrets.
 func (k *Kind) Signs() bool { return k.newSecret != nil }
+
+// Lasts reports whether a send takes as long as it takes: no attempt's timeout is for it.
+func (k *Kind) Lasts() bool { return k.lasts }
 
 // Recognise tells the kind that a URL belongs to, and the settings it gives, for those
 // who paste what an app shows them. Without such a kind it is a webhook.

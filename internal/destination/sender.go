@@ -15,6 +15,7 @@ import (
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/egress"
 	"github.com/harkhq/hark/internal/setting"
+	"github.com/harkhq/hark/internal/webpush"
 	"github.com/harkhq/hark/webhook"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	CheckURL func(raw string) (*url.URL, error)
 	// Version goes into the User-Agent.
 	Version string
+	// Audiences push to devices; nil if none do.
+	Audiences Audiences
 	// CacheSize bounds how many destinations are kept ready to send; 0 for 8192.
 	CacheSize int
 }
@@ -41,6 +44,7 @@ type environment struct {
 	client    Doer
 	checkURL  func(string) (*url.URL, error)
 	userAgent string
+	audiences Audiences
 }
 
 // Sender checks, opens and sends to destinations of every kind. It is safe for
@@ -66,7 +70,7 @@ func New(c Config) *Sender {
 		c.CheckURL = (&egress.Guard{}).CheckURL
 	}
 	return &Sender{
-		env:   environment{client: c.Client, checkURL: c.CheckURL, userAgent: "Hark/" + cmp.Or(c.Version, "dev")},
+		env:   environment{client: c.Client, checkURL: c.CheckURL, userAgent: "Hark/" + cmp.Or(c.Version, "dev"), audiences: c.Audiences},
 		size:  cmp.Or(c.CacheSize, 8192),
 		cache: make(map[hark.DestinationID]*entry),
 	}
@@ -114,7 +118,13 @@ func (s *Sender) Prepare(old, d *hark.Destination) error {
 		d.Settings = setting.Restore(k.Fields, old.Settings, d.Settings)
 	}
 	c := &setting.Check{CheckURL: s.env.checkURL}
-	k.parse(c, d.Settings)
+	v := k.parse(c, d.Settings)
+	if strings.HasPrefix(d.UID, hark.AudienceUID) && d.Kind != hark.AudienceKind {
+		c.Fault("uid", "\""+hark.AudienceUID+"\" begins the uids of audiences, and of no other destination")
+	}
+	if k.settle != nil && v != nil {
+		k.settle(c, old, d, v)
+	}
 	k.checkSecrets(c, d)
 	return errors.Join(c.Faults...)
 }
@@ -125,16 +135,34 @@ func (k *Kind) checkSecrets(c *setting.Check, d *hark.Destination) {
 		return
 	}
 	for i := range d.Secrets {
-		key, err := webhook.ParseSigningKey(d.Secrets[i].Value.Reveal())
+		parse := k.parseSecret
+		if parse == nil {
+			parse = signingSecret
+		}
+		secret, err := parse(d.Secrets[i].Value.Reveal())
 		if err != nil {
-			c.Fault("secret", strings.TrimPrefix(err.Error(), "webhook: ")+"; leave it out to get a good one")
+			c.Fault("secret", err.Error()+"; leave it out to get a good one")
 			continue
 		}
-		d.Secrets[i].Value = hark.Secret(key.Reveal())
+		d.Secrets[i].Value = secret
 	}
 	if len(d.Secrets) > 0 {
 		d.Secrets[0].Expires = time.Time{} // something always signs
 	}
+}
+
+func signingSecret(text string) (hark.Secret, error) {
+	key, err := webhook.ParseSigningKey(text)
+	if err != nil {
+		return "", errors.New(strings.TrimPrefix(err.Error(), "webhook: "))
+	}
+	return hark.Secret(key.Reveal()), nil
+}
+
+// KeepsSecrets reports whether a rotated secret of d goes on signing.
+func (s *Sender) KeepsSecrets(d *hark.Destination) bool {
+	k := Find(d.Kind)
+	return k != nil && k.keepsSecrets
 }
 
 // NewSecret makes a signing secret for d; it is empty when d's kind does not sign.
@@ -147,8 +175,15 @@ func (s *Sender) NewSecret(d *hark.Destination) hark.Secret {
 }
 
 // VerifyingKey returns what the receiver checks a secret's signatures with, if that is
-// another text than the secret and may be known to all (whpk_…); else "".
+// another text than the secret and may be known to all (whpk_…, or a VAPID key's public
+// part); else "".
 func VerifyingKey(secret hark.Secret) string {
+	if strings.HasPrefix(secret.Reveal(), vapidPrefix) {
+		if k, err := webpush.ParseKey(secret.Reveal()); err == nil {
+			return k.Public()
+		}
+		return ""
+	}
 	k, err := webhook.ParsePrivateKey(secret.Reveal())
 	if err != nil || !strings.HasPrefix(secret.Reveal(), "whsk_") {
 		return ""

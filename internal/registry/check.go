@@ -30,9 +30,6 @@ func (r *Registry) check(home *tenant, old, d *hark.Destination) error {
 	}
 	fault(checkName("name", d.Name, hark.MaxNameBytes))
 	fault(checkName("uid", d.UID, hark.MaxUIDBytes))
-	if id, taken := home.uids[d.UID]; taken && d.UID != "" && (old == nil || old.ID != id) {
-		fault(uidTaken(id.String()))
-	}
 	if strings.HasPrefix(d.UID, hark.CallbackUID) != d.Callback {
 		fault(hark.Invalidf("uid", fmt.Sprintf("%q begins the uids of the destinations that callbacks of batches go to, and of no other", hark.CallbackUID)))
 	}
@@ -54,6 +51,9 @@ func (r *Registry) check(home *tenant, old, d *hark.Destination) error {
 		if err := compactJSON(&d.Settings); err != nil {
 			return fmt.Errorf("kind %s made settings that are not an object", d.Kind)
 		}
+	}
+	if id, taken := home.uids[d.UID]; taken && d.UID != "" && (old == nil || old.ID != id) {
+		fault(uidTaken(id.String()))
 	}
 	return errors.Join(faults...)
 }

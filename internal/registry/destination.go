@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -156,7 +157,7 @@ func (r *Registry) update(old *hark.Destination, revision uint64, edit func(*har
 	if len(d.Secrets) > 0 {
 		d.Secrets[0].Value = r.fullSecret(old, d.Secrets[0].Value)
 	}
-	secrets, err := mergeSecrets(old.Secrets, d.Secrets, at)
+	secrets, err := mergeSecrets(old.Secrets, d.Secrets, at, r.overlap(d, KindOverlap))
 	if err != nil {
 		return nil, err
 	}
@@ -261,11 +262,45 @@ func (r *Registry) SetDestinationState(t hark.TenantID, id hark.DestinationID, r
 	return r.replace(old, d, now(), attach)
 }
 
+// Ensure returns the destination with d.UID, and makes it of d if it is not there; one that
+// is there stays as it is.
+func (r *Registry) Ensure(t hark.TenantID, d *hark.Destination) (*hark.Destination, error) {
+	if old, err := r.DestinationByUID(t, d.UID); err == nil {
+		return old, nil
+	}
+	r.write.Lock()
+	defer r.write.Unlock()
+	if old, err := r.DestinationByUID(t, d.UID); err == nil {
+		return old, nil
+	}
+	return r.create(t, d, nil)
+}
+
+// KindOverlap is the overlap that a destination's kind says: [hark.RotationOverlap], or no
+// end at all.
+const KindOverlap time.Duration = -1
+
+// forEver is an overlap without an end.
+const forEver time.Duration = math.MaxInt64
+
+func (r *Registry) overlap(d *hark.Destination, asked time.Duration) time.Duration {
+	switch {
+	case asked != KindOverlap:
+		return asked
+	case r.kinds.KeepsSecrets(d):
+		return forEver
+	}
+	return hark.RotationOverlap
+}
+
 // RotateSecret puts a new secret first; those before it sign for another overlap at
-// most (0 ends them at once). Without a given secret it makes one.
+// most (0 ends them at once, [KindOverlap] is what is usual for the kind). Without a given
+// secret it makes one.
 func (r *Registry) RotateSecret(t hark.TenantID, id hark.DestinationID, given hark.Secret, overlap time.Duration) (*hark.Destination, error) {
-	if err := checkOverlap(overlap); err != nil {
-		return nil, err
+	if overlap != KindOverlap {
+		if err := checkOverlap(overlap); err != nil {
+			return nil, err
+		}
 	}
 	r.write.Lock()
 	defer r.write.Unlock()
@@ -280,7 +315,7 @@ func (r *Registry) RotateSecret(t hark.TenantID, id hark.DestinationID, given ha
 		}
 	}
 	at := now()
-	if d.Secrets, err = rotate(d.Secrets, r.fullSecret(old, given), at, overlap); err != nil {
+	if d.Secrets, err = rotate(d.Secrets, r.fullSecret(old, given), at, r.overlap(d, overlap)); err != nil {
 		return nil, err
 	}
 	return r.replace(old, d, at, nil)
@@ -372,20 +407,20 @@ func (r *Registry) fullSecret(old *hark.Destination, given hark.Secret) hark.Sec
 }
 
 // mergeSecrets is what an edit may do to secrets: bring a new first one.
-func mergeSecrets(old, given []hark.SigningSecret, at time.Time) ([]hark.SigningSecret, error) {
+func mergeSecrets(old, given []hark.SigningSecret, at time.Time, overlap time.Duration) ([]hark.SigningSecret, error) {
 	if len(given) == 0 || len(old) > 0 && given[0].Value == old[0].Value {
 		return slices.Clone(old), nil
 	}
-	return rotate(old, given[0].Value, at, hark.RotationOverlap)
+	return rotate(old, given[0].Value, at, overlap)
 }
 
 func rotate(old []hark.SigningSecret, first hark.Secret, at time.Time, overlap time.Duration) ([]hark.SigningSecret, error) {
 	secrets := []hark.SigningSecret{{Value: first}}
 	for _, s := range unexpired(old, at) {
-		if end := at.Add(overlap); s.Expires.IsZero() || s.Expires.After(end) {
+		if end := at.Add(overlap); overlap != forEver && (s.Expires.IsZero() || s.Expires.After(end)) {
 			s.Expires = end
 		}
-		if s.Value != first && s.Expires.After(at) {
+		if s.Value != first && (s.Expires.IsZero() || s.Expires.After(at)) {
 			secrets = append(secrets, s)
 		}
 	}

@@ -97,6 +97,8 @@ func (h *hooks) Prepare(_, d *hark.Destination) error {
 	return errors.Join(faults...)
 }
 
+func (h *hooks) KeepsSecrets(d *hark.Destination) bool { return d.Kind == "keeps" }
+
 func (h *hooks) NewSecret(d *hark.Destination) hark.Secret {
 	if d.Kind != "webhook" {
 		return ""

@@ -22,10 +22,13 @@ type Store interface {
 // Kinds is what the registry asks of the table of destination kinds.
 type Kinds interface {
 	// Prepare checks d's kind, settings and secrets, and reports all faults at once
-	// (joined). It may rewrite d.Settings. Old is what d replaces, nil at creation.
+	// (joined). It may rewrite d.Settings and give d a uid. Old is what d replaces, nil at creation.
 	Prepare(old, d *hark.Destination) error
 	// NewSecret makes a signing secret for d; it is empty when the kind does not sign.
 	NewSecret(d *hark.Destination) hark.Secret
+	// KeepsSecrets reports whether a rotated secret of d goes on signing until it is ended
+	// explicitly.
+	KeepsSecrets(d *hark.Destination) bool
 }
 
 // Config is what a [Registry] is made of.
