@@ -218,7 +218,8 @@ func TestDocsCommandLines(t *testing.T) {
 func TestDocsRoutes(t *testing.T) {
 	page, source := read(t, "docs/api.md"), read(t, "server/routes.go")
 	scopes := map[string]string{"pub": "publish", "sub": "subscribe", "man": "manage", "adm": "admin", "see": "manage, or its link", "public": "–",
-		"listen": "subscribe", "stream": "subscribe", "send": "publish", "hub": "a token", "watch": "a token", "socket": "as each frame needs"}
+		"listen": "subscribe", "stream": "subscribe", "send": "publish", "hub": "a token", "watch": "a token", "socket": "as each frame needs",
+		"mine": "manage, or a user's token", "open": "–"}
 	routes := regexp.MustCompile(`\{"([A-Z]+)", "(/[^"]*)", (\w+),`).FindAllStringSubmatch(source, -1)
 	if len(routes) < 30 {
 		t.Fatalf("only %d routes in server/routes.go", len(routes))

@@ -108,6 +108,9 @@ func (v *viewer) MayFeed(hark.Pattern) error        { return errViewer }
 func (v *viewer) Reach() []hark.Pattern             { return nil }
 func (v *viewer) Creator() string                   { return "" }
 
+// Subject implements api.Caller.
+func (v *viewer) Subject() string { return "" }
+
 // KeyID implements api.Caller.
 func (v *viewer) KeyID() hark.KeyID { return 0 }
 

@@ -36,6 +36,8 @@ type caller struct {
 
 func (c *caller) TenantID() hark.TenantID { return c.Tenant }
 
+func (c *caller) Subject() string { return c.User }
+
 func (c *caller) Reach() []hark.Pattern {
 	if c.Everywhere() {
 		return everything

@@ -29,6 +29,7 @@ func specConfig(version string) huma.Config {
 				{Name: "events", Description: "Publish and read."}, {Name: "destinations", Description: "Who is pushed to."},
 				{Name: "sources", Description: "Who pushes to Hark, and how they prove who they are."},
 				{Name: "deliveries", Description: "What became of each event for each destination."},
+				{Name: "devices", Description: "Browsers and phones that are pushed to."}, {Name: "push", Description: "What browsers need for being pushed to."},
 				{Name: "batches", Description: "Publish many events and be told when all are done."},
 				{Name: "keys", Description: "Who may do what."}, {Name: "tokens", Description: "Who may listen: short-lived credentials for browsers."}, {Name: "tenants", Description: "Isolated spaces."},
 				{Name: "admin", Description: "The server as a whole."},
@@ -71,6 +72,9 @@ func operation(rt *route) huma.Operation {
 			op.Security = append(op.Security, map[string][]string{"cookie": {}}, map[string][]string{"query": {}})
 		}
 		op.Description = "Needs a credential with the scope " + scopeWord(rt.scope.scopes()) + "."
+		if rt.scope&own != 0 {
+			op.Description = "Needs a key with the scope manage, or a token of a user, which reaches the user's own devices."
+		}
 		op.Errors = []int{401, 403, 429}
 	}
 	if rt.method == http.MethodDelete {

@@ -33,6 +33,9 @@ const (
 	streaming
 	// foreign marks routes that pages of the origins that were named may use (CORS).
 	foreign
+	// own marks routes that take any credential and tell by themselves what it reaches: all
+	// for the scope manage, its user's own for a token.
+	own
 )
 
 // scopes is what the credential must have.
@@ -75,6 +78,7 @@ func (s *Server) routes(a *api.API) []route {
 	const listen, send = sub | browsers | foreign, pub | foreign
 	const socket = browsers | later               // each frame asks for what it needs
 	const hub = browsers | mercureNames | foreign // claims say what is allowed, not scopes
+	const mine = own | foreign
 	const stream, watch = listen | streaming, hub | streaming
 	pages := s.pages()
 	return []route{
@@ -153,6 +157,13 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/v1/batches", pub, "List batches", api.Typed(a.ListBatches), nil, nil},
 		{"GET", "/v1/batches/{id}", pub, "Get a batch and its progress", api.Typed(a.GetBatch), nil, nil},
 		{"DELETE", "/v1/batches/{id}", pub, "Forget a batch", api.Typed(a.DeleteBatch), nil, nil},
+
+		{"POST", "/v1/devices", mine, "Register a device, or many", nil, api.Raw(a.RegisterDevices), docRegisterDevices},
+		{"GET", "/v1/devices", mine, "List devices", api.Typed(a.ListDevices), nil, nil},
+		{"GET", "/v1/devices/{id}", mine, "Get a device", api.Typed(a.GetDevice), nil, nil},
+		{"PATCH", "/v1/devices/{id}", mine, "Change a device", api.Typed(a.PatchDevice), nil, nil},
+		{"DELETE", "/v1/devices/{id}", mine, "Delete a device", api.Typed(a.DeleteDevice), nil, nil},
+		{"GET", "/v1/push/key", mine, "Get the key that browsers subscribe with", api.Typed(a.GetPushKey), nil, nil},
 
 		{"POST", "/v1/keys", adm, "Create an API key", api.Typed(a.CreateKey), nil, nil},
 		{"GET", "/v1/keys", adm, "List API keys", api.Typed(a.ListKeys), nil, nil},

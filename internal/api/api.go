@@ -35,6 +35,8 @@ type Caller interface {
 	Creator() string
 	// KeyID is the caller's key; zero for none.
 	KeyID() hark.KeyID
+	// Subject is the user whose token the caller shows; "" for keys.
+	Subject() string
 }
 
 // Log is what the handlers need of the event log.
@@ -98,6 +100,7 @@ type API struct {
 	// MaxEvent bounds one event in bytes.
 	MaxEvent int
 
+	Devices  Devices
 	Bins     Bins
 	Captures Captures
 	// RedactSource hides the secret fields of a source's settings.
