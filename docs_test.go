@@ -329,7 +329,7 @@ func problemCodes(t *testing.T) map[string]string {
 
 // TestDocsKinds: a row for every setting of every kind, with its default and its words.
 func TestDocsKinds(t *testing.T) {
-	pages := map[string]string{"webhook": "docs/webhooks.md"}
+	pages := map[string]string{"webhook": "docs/webhooks.md", "audience": "docs/devices.md"}
 	for _, room := range []string{"googlechat", "slack", "discord", "teams", "telegram", "mattermost"} {
 		pages[room] = "docs/chat.md"
 	}

@@ -24,6 +24,7 @@ type TenantSpec struct {
 	MaxKeys         int     `json:"max_keys,omitempty"`
 	MaxSources      int     `json:"max_sources,omitempty"`
 	MaxBins         int     `json:"max_bins,omitempty"`
+	MaxDevices      int     `json:"max_devices,omitempty"`
 }
 
 // Tenant is a tenant as the server shows it.

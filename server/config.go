@@ -12,6 +12,7 @@ import (
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/auth"
 	"github.com/harkhq/hark/internal/ingest"
+	"github.com/harkhq/hark/internal/webpush"
 )
 
 // Config is everything that can be set. The same struct is read from flags,
@@ -44,6 +45,7 @@ type Config struct {
 	AllowPort     []uint16 `help:"Ports of other protocols that destinations may use all the same, such as 25." placeholder:"PORT" env:"HARK_ALLOW_PORT" yaml:"allow_port"`
 	OutboundProxy string   `help:"Proxy for everything that Hark sends." placeholder:"URL" env:"HARK_OUTBOUND_PROXY" yaml:"outbound_proxy"`
 	SourceIP      string   `help:"Local address that Hark sends from." placeholder:"IP" env:"HARK_SOURCE_IP" yaml:"source_ip"`
+	PushSubject   string   `help:"Whom push services may ask about what is pushed to browsers, such as mailto:push@your-domain.com; an audience may name another." placeholder:"URL" env:"HARK_PUSH_SUBJECT" yaml:"push_subject"`
 	OutboundCA    string   `help:"File with further root certificates to trust when sending." env:"HARK_OUTBOUND_CA" yaml:"outbound_ca" type:"path"`
 
 	MaxEvent      int           `help:"Largest event in bytes (1048576)." env:"HARK_MAX_EVENT" yaml:"max_event"`
@@ -113,6 +115,11 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, fmt.Errorf("--%s: %s", setting, fmt.Sprintf(format, args...)))
 	}
 	c.checkNetwork(fault)
+	if c.PushSubject != "" {
+		if err := webpush.CheckSubject(c.PushSubject); err != nil {
+			fault("push-subject", "%v", err)
+		}
+	}
 	c.checkTokens(fault)
 	c.checkBounds(fault)
 	c.checkLogging(fault)

@@ -12,6 +12,7 @@ import (
 	"github.com/harkhq/hark/internal/api"
 	"github.com/harkhq/hark/internal/deliver"
 	"github.com/harkhq/hark/internal/destination"
+	"github.com/harkhq/hark/internal/device"
 	"github.com/harkhq/hark/internal/eventlog"
 	"github.com/harkhq/hark/internal/registry"
 )
@@ -23,7 +24,7 @@ func (s *Server) openDelivery() error {
 		Store: s.store, Log: s.eventlog, Sender: sender{s.sender},
 		Pull:     func(kind string) bool { k := destination.Find(kind); return k != nil && k.Mode == destination.Pull },
 		Host:     s.sender.Host,
-		Filter:   compileFilter,
+		Filter:   s.compileFilter,
 		Disable:  s.disable,
 		Publish:  s.publish,
 		Passed:   func(id hark.DestinationID, first hark.Offset) { s.batches.Passed(id, first) },
@@ -37,14 +38,24 @@ func (s *Server) openDelivery() error {
 		return fmt.Errorf("restoring deliveries: %w", err)
 	}
 	s.registry.Attach(s.deliver.Attach)
+	s.registry.Attach(s.removeAudience)
 	s.registry.AttachTenant(s.eraseTenant)
 	s.eventlog.SetHold(s.deliver.Hold)
 	return nil
 }
 
-func compileFilter(d *hark.Destination) (func(*hark.Event) bool, error) {
+// compileFilter returns what keeps events from a destination; nil for nothing. An audience
+// gets no event that none of its devices wants.
+func (s *Server) compileFilter(d *hark.Destination) (func(*hark.Event) bool, error) {
+	if len(d.Filter) == 0 && d.Kind != hark.AudienceKind {
+		return nil, nil
+	}
 	f, err := hark.ParseFilter(d.Filter)
-	return f.Match, err
+	if d.Kind != hark.AudienceKind {
+		return f.Match, err
+	}
+	app := device.App(d)
+	return func(e *hark.Event) bool { return s.devices.Wants(e.Tenant, app, e.Topic) && f.Match(e) }, err
 }
 
 // disable is how the engine has it written down that a destination is disabled.

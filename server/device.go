@@ -5,6 +5,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/harkhq/hark/internal/api"
+	"github.com/harkhq/hark/internal/device"
 )
 
 const exampleDevice = "dev_0001m5b2t0g00"
@@ -39,4 +40,4 @@ func docRegisterDevices(op *huma.Operation) {
 	addProblems(op, http.StatusBadRequest, 401, 403, 409, 413, 422, 429)
 }
 
-var _ api.Devices = (*devices)(nil)
+var _ api.Devices = (*device.Devices)(nil)

@@ -23,10 +23,12 @@ import (
 	"github.com/harkhq/hark/internal/capture"
 	"github.com/harkhq/hark/internal/deliver"
 	"github.com/harkhq/hark/internal/destination"
+	"github.com/harkhq/hark/internal/device"
 	"github.com/harkhq/hark/internal/egress"
 	"github.com/harkhq/hark/internal/eventlog"
 	"github.com/harkhq/hark/internal/ingest"
 	"github.com/harkhq/hark/internal/live"
+	"github.com/harkhq/hark/internal/push"
 	"github.com/harkhq/hark/internal/rawhead"
 	"github.com/harkhq/hark/internal/registry"
 	"github.com/harkhq/hark/internal/store"
@@ -52,6 +54,8 @@ type Server struct {
 	auth     *auth.Authenticator
 	egress   *egress.Client
 	sender   *destination.Sender
+	push     *push.Sender
+	devices  *device.Devices
 	front    *ingest.Front
 	deliver  *deliver.Deliverer
 	batches  *batch.Batches
@@ -84,7 +88,7 @@ func New(cfg Config) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openDelivery, s.openBatches, s.openLive, s.openMercure, s.listen} {
+	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openPush, s.openDelivery, s.openBatches, s.openLive, s.openMercure, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -231,7 +235,8 @@ func (s *Server) api() *api.API {
 		Batches: s.batches,
 		Admit:   s.admit, PublicKey: destination.VerifyingKey,
 		Backup: s.backup, Base: s.front.Base,
-		Bins: s.registry, Captures: s.captures, Replayer: replayer{s}, RedactSource: redactSource, Stopping: s.stopping,
+		Devices: s.devices,
+		Bins:    s.registry, Captures: s.captures, Replayer: replayer{s}, RedactSource: redactSource, Stopping: s.stopping,
 	}
 }
 

@@ -40,7 +40,11 @@ func (s *Server) eraseTenant(old, now *registry.Tenant) ([]store.Record, func(bo
 		s.log.Error("erasing a tenant's events", "tenant", old.Name, "error", err)
 		return nil, nil
 	}
-	return []store.Record{rec}, done
+	gone := s.devices.Erase(old.ID)
+	return []store.Record{rec}, func(committed bool) {
+		gone(committed)
+		done(committed)
+	}
 }
 
 // rates holds tenants to their own publish rate. Most have none and cost nothing.

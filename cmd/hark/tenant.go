@@ -36,6 +36,7 @@ type tenantLimits struct {
 	MaxKeys         *int     `help:"Most keys; 0 for the server's default." placeholder:"N"`
 	MaxSources      *int     `help:"Most sources; 0 for the server's default." placeholder:"N"`
 	MaxBins         *int     `help:"Most request bins; 0 for the server's default." placeholder:"N"`
+	MaxDevices      *int     `help:"Most devices that are pushed to; 0 for the server's default." placeholder:"N"`
 }
 
 // apply puts the limits that were named into a spec.
@@ -57,6 +58,7 @@ func (l *tenantLimits) apply(to *client.TenantSpec) error {
 	give(&to.MaxKeys, l.MaxKeys)
 	give(&to.MaxSources, l.MaxSources)
 	give(&to.MaxBins, l.MaxBins)
+	give(&to.MaxDevices, l.MaxDevices)
 	return nil
 }
 
@@ -103,7 +105,7 @@ func (t *tenantCreate) Run(a *app) error {
 func (a *app) showTenant(t *client.Tenant) {
 	a.facts("tenant", t.Name, "quota", quotaText(t), "retention", ageText(t), "publish rate", orNone("%g per second", t.PublishRate),
 		"destinations", orNone("at most %d", t.MaxDestinations), "keys", orNone("at most %d", t.MaxKeys),
-		"sources", orNone("at most %d", t.MaxSources), "bins", orNone("at most %d", t.MaxBins),
+		"sources", orNone("at most %d", t.MaxSources), "bins", orNone("at most %d", t.MaxBins), "devices", orNone("at most %d", t.MaxDevices),
 		"created", stamp(t.Created), "updated", stamp(t.Updated))
 }
 

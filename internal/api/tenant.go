@@ -18,11 +18,12 @@ type TenantBody struct {
 	MaxKeys         int                `json:"max_keys,omitempty" minimum:"0"`
 	MaxSources      int                `json:"max_sources,omitempty" minimum:"0"`
 	MaxBins         int                `json:"max_bins,omitempty" minimum:"0"`
+	MaxDevices      int                `json:"max_devices,omitempty" minimum:"0"`
 }
 
 func (b *TenantBody) fill(t *registry.Tenant) {
 	t.Name, t.QuotaBytes, t.OverQuota, t.RetentionAge = b.Name, b.QuotaBytes, b.OverQuota, b.RetentionAge
-	t.PublishRate, t.MaxDestinations, t.MaxKeys, t.MaxSources, t.MaxBins = b.PublishRate, b.MaxDestinations, b.MaxKeys, b.MaxSources, b.MaxBins
+	t.PublishRate, t.MaxDestinations, t.MaxKeys, t.MaxSources, t.MaxBins, t.MaxDevices = b.PublishRate, b.MaxDestinations, b.MaxKeys, b.MaxSources, b.MaxBins, b.MaxDevices
 }
 
 // TenantAnswer carries one tenant.

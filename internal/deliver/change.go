@@ -130,7 +130,7 @@ func (d *Deliverer) replace(old, now *hark.Destination) *target {
 			d.unindex(old)
 		}
 		t.filter = nil
-		if d.cfg.Filter != nil && len(now.Filter) > 0 {
+		if d.cfg.Filter != nil {
 			filter, err := d.cfg.Filter(now)
 			if err != nil { // it was checked when it was made: hold back rather than send too much
 				d.oops("compiling the filter of "+now.ID.String(), err)

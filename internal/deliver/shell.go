@@ -29,7 +29,8 @@ type Config struct {
 	Pull func(kind string) bool
 	// Host names what to share the per-host cap with; nil or "" for nothing.
 	Host func(*hark.Destination) string
-	// Filter compiles a destination's filter; nil when there are no filters.
+	// Filter compiles what keeps events from a destination: its filter, and what its kind
+	// does not want. It returns nil for nothing; nil when there are no filters.
 	Filter func(*hark.Destination) (func(*hark.Event) bool, error)
 	// Disable writes down that a destination is disabled. It is called from a
 	// goroutine of its own, and again after an error.

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/harkhq/hark"
-	"github.com/harkhq/hark/internal/message"
+	"github.com/harkhq/hark/internal/push"
 	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/internal/webpush"
 )
@@ -20,26 +20,12 @@ type Audiences interface {
 
 const vapidPrefix = "vapid_"
 
-// maxApp bounds the name of an app.
-const maxApp = 64
-
 // audienceKind pushes to devices. Its secrets are VAPID keys, which never expire by
 // themselves: each subscription is bound to one.
 var audienceKind = Kind{
 	Name: hark.AudienceKind, Title: "Audience", Mode: Push, lasts: true, keepsSecrets: true,
-	Help: "Pushes to the devices of an app: browsers (Web Push), Android and others (FCM), iPhones and Macs (APNs).",
-	Fields: append([]setting.Field{
-		{Key: "app", Type: setting.Text, Title: "App", Default: hark.DefaultApp, MaxBytes: maxApp,
-			Help: "Whose devices. An app has one audience, and this cannot change."},
-		wording("title", "Title", "{body.from} wrote", "What the title says, of events that are not a message already."),
-		wording("body", "Body", "{body.text}", "What the text below the title says."),
-		wording("link", "Link", "/chat/{body.id}", "What a click opens, relative to the site or a whole URL."),
-		{Key: "icon", Type: setting.Text, Title: "Icon", MaxBytes: 2048, Help: "The URL of a picture beside the text, where a message has none of its own."},
-		{Key: "ttl", Type: setting.Duration, Title: "Time to live", Max: 28 * 24 * 3600,
-			Help: "How long a message is worth delivering, if it does not say: 28 days unless you do."},
-		{Key: "urgency", Type: setting.Text, Title: "Urgency", Enum: []string{"very-low", "low", "normal", "high"},
-			Help: "How much it matters that a message comes at once, if it does not say: normal unless you do."},
-	}, platformFields()...),
+	Help:      "Pushes to the devices of an app: browsers (Web Push), Android and others (FCM), iPhones and Macs (APNs).",
+	Fields:    push.Fields(),
 	check:     checkAudience,
 	newSecret: func(setting.Values) hark.Secret { return hark.Secret(webpush.GenerateKey().Reveal()) },
 	parseSecret: func(text string) (hark.Secret, error) {
@@ -58,23 +44,11 @@ var audienceKind = Kind{
 	},
 }
 
-func wording(key, title, example, help string) setting.Field {
-	return setting.Field{Key: key, Type: setting.Text, Title: title, Multiline: true, Example: example,
-		Help: help + " Text with {body.path}, {topic} and {attributes.name}; the built-in wording without it."}
-}
-
 func checkAudience(c *setting.Check, v setting.Values) {
 	if app := v.Text("app"); app == "" || strings.Trim(app, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
 		c.Fault("settings.app", "must be made of A-Z a-z 0-9 _ and -")
 	}
-	for _, key := range []string{"title", "body", "link"} {
-		if text := v.Text(key); text != "" {
-			if _, err := message.Parse(text); err != nil {
-				c.Fault("settings."+key, sentence(err))
-			}
-		}
-	}
-	checkPlatforms(c, v)
+	push.CheckSettings(c, v)
 }
 
 // settleAudience gives an audience the name by which its app has but one.

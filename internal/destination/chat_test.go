@@ -46,7 +46,7 @@ func jsonEvent(topic, data string) *hark.Event {
 	return &hark.Event{ID: hark.EventID{Shard: 1, Incarnation: 2, Offset: 3}, Topic: topic, Key: "k7", ContentType: "application/json", Data: []byte(data), Received: time.Unix(1e9, 0)}
 }
 
-const push = `{"ref":"refs/heads/main","before":"aa","compare":"https://github.com/acme/shop/compare/aa...bb","repository":{"full_name":"acme/shop","html_url":"https://github.com/acme/shop"},
+const pushed = `{"ref":"refs/heads/main","before":"aa","compare":"https://github.com/acme/shop/compare/aa...bb","repository":{"full_name":"acme/shop","html_url":"https://github.com/acme/shop"},
 	"sender":{"login":"ann","html_url":"https://github.com/ann"},"forced":true,"commits":[{"id":"0123456789abcdef","message":"Fix *this* & <that>\n\nmore","url":"https://github.com/acme/shop/commit/0123456789abcdef","author":{"username":"bob"}}]}`
 
 const opened2 = `{"action":"opened","repository":{"full_name":"acme/shop","html_url":"https://github.com/acme/shop"},"sender":{"login":"ann","html_url":"https://github.com/ann"},
@@ -56,7 +56,7 @@ const opened2 = `{"action":"opened","repository":{"full_name":"acme/shop","html_
 // schemas and types. go test -update accepts.
 func TestRoomsGolden(t *testing.T) {
 	for kind := range rooms {
-		for name, data := range map[string]string{"push": push, "opened": opened2} {
+		for name, data := range map[string]string{"push": pushed, "opened": opened2} {
 			_, body := posted(t, kind, "", jsonEvent("github.push", data))
 			var pretty bytes.Buffer
 			if err := json.Indent(&pretty, body, "", "  "); err != nil {

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/push"
 	"github.com/harkhq/hark/internal/store"
 )
 
@@ -22,7 +23,6 @@ const (
 	MaxRegister   = 1000 // devices at once
 	MaxAppBytes   = 64
 	MaxUserBytes  = 255
-	maxLocale     = 35 // RFC 5646, section 4.4.1
 	DefaultOfUser = 50
 	DefaultAll    = 1_000_000
 )
@@ -40,11 +40,12 @@ type Directory interface {
 type Platforms interface {
 	// Register checks what a device gives and puts it in canonical form.
 	Register(d *hark.Device) error
-	// Target identifies where it is pushed to.
-	Target(d *hark.Device) [32]byte
 	// Keys returns the VAPID keys of an audience, the newest first.
 	Keys(a *hark.Destination) []VAPIDKey
 }
+
+// App returns the app of an audience.
+func App(a *hark.Destination) string { return strings.TrimPrefix(a.UID, hark.AudienceUID) }
 
 // VAPIDKey is the public part of one.
 type VAPIDKey struct{ ID, Public string }
@@ -152,7 +153,7 @@ type registration struct {
 
 // targetOf returns what a device is found by: no two of an app have the same.
 func (d *Devices) targetOf(x *hark.Device) [16]byte {
-	target := d.cfg.Platforms.Target(x)
+	target := push.Target(x)
 	sum := sha256.Sum256(append(append([]byte(x.App), 0), target[:]...))
 	return [16]byte(sum[:16])
 }
@@ -296,28 +297,7 @@ func checkWords(x *hark.Device) error {
 			faults = append(faults, hark.Invalidf(f.field, fmt.Sprintf("must be at most %d bytes of UTF-8 without control characters", f.most)))
 		}
 	}
-	if !isLocale(x.Locale) {
-		faults = append(faults, hark.Invalidf("locale", "must be a BCP 47 tag, such as en or de-AT"))
-	}
 	return errors.Join(faults...)
-}
-
-// isLocale reports whether s could be a language tag, or is empty.
-func isLocale(s string) bool {
-	if s == "" {
-		return true
-	}
-	if len(s) > maxLocale {
-		return false
-	}
-	for i, part := range strings.Split(s, "-") {
-		if part == "" || len(part) > 8 || i == 0 && len(part) < 2 || strings.ContainsFunc(part, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || i > 0 && r >= '0' && r <= '9')
-		}) {
-			return false
-		}
-	}
-	return true
 }
 
 // checkTopics tells what is wrong with patterns, and leaves out what is there twice.

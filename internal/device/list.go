@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/push"
 	"github.com/harkhq/hark/internal/store"
 )
 
@@ -143,7 +144,7 @@ func (d *Devices) Update(t hark.TenantID, id hark.DeviceID, p Patch, may func(*h
 	p.apply(&x)
 	var faults []error
 	x.Topics, faults = checkTopics(x.Topics, faults)
-	if err := errors.Join(append(faults, checkWords(&x))...); err != nil {
+	if err := errors.Join(append(faults, checkWords(&x), push.CheckLocale(x.Locale))...); err != nil {
 		return nil, err
 	}
 	if err := d.checkUsers(t, []*registration{{device: &x, old: old}}); err != nil {

@@ -37,6 +37,7 @@ type Tenant struct {
 	MaxKeys         int     `json:"max_keys,omitempty"`
 	MaxSources      int     `json:"max_sources,omitempty"`
 	MaxBins         int     `json:"max_bins,omitempty"`
+	MaxDevices      int     `json:"max_devices,omitempty"`
 
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
@@ -234,7 +235,7 @@ func (r *Registry) checkTenant(t *Tenant) error {
 	for _, limit := range []struct {
 		field string
 		n     int
-	}{{"max_destinations", t.MaxDestinations}, {"max_keys", t.MaxKeys}, {"max_sources", t.MaxSources}, {"max_bins", t.MaxBins}} {
+	}{{"max_destinations", t.MaxDestinations}, {"max_keys", t.MaxKeys}, {"max_sources", t.MaxSources}, {"max_bins", t.MaxBins}, {"max_devices", t.MaxDevices}} {
 		if limit.n < 0 {
 			faults = append(faults, hark.Invalidf(limit.field, "must not be negative; 0 takes the server's default"))
 		}
