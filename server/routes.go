@@ -200,6 +200,7 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/assets/{digest}/{name}", public, "", nil, http.HandlerFunc(pages.Asset), nil},
 
 		{"GET", "/hark.js", public, "", nil, js.Handler(), nil},
+		{"GET", "/hark-sw.js", public, "", nil, js.WorkerHandler(), nil},
 
 		{"GET", "/healthz", public, "", nil, http.HandlerFunc(s.healthz), nil},
 		{"GET", "/readyz", public, "", nil, http.HandlerFunc(s.readyz), nil},

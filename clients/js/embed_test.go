@@ -84,3 +84,26 @@ func TestScriptSize(t *testing.T) {
 		}
 	}
 }
+
+// TestWorker: a script that a page may register for its whole origin, and another
+// origin's worker may take in.
+func TestWorker(t *testing.T) {
+	w := httptest.NewRecorder()
+	js.WorkerHandler().ServeHTTP(w, httptest.NewRequest("GET", "/hark-sw.js", nil))
+	res := w.Result()
+	body, _ := io.ReadAll(res.Body)
+	if !bytes.Equal(body, js.Worker()) || res.StatusCode != 200 {
+		t.Fatalf("%d, %d bytes", res.StatusCode, len(body))
+	}
+	for name, want := range map[string]string{
+		"Content-Type": "text/javascript; charset=utf-8", "Service-Worker-Allowed": "/", "Cache-Control": "public, no-cache",
+		"Cross-Origin-Resource-Policy": "cross-origin", "X-Content-Type-Options": "nosniff",
+	} {
+		if got := res.Header.Get(name); got != want {
+			t.Errorf("%s: %q, not %q", name, got, want)
+		}
+	}
+	if !strings.Contains(string(body), "notificationclick") || bytes.Contains(body, []byte("export{")) {
+		t.Error("this is not the worker, or it is a module")
+	}
+}

@@ -3,14 +3,17 @@
  *
  * Read in this order: types.ts (the words), line.ts (one connection), transports.ts and sse.ts
  * (what goes over it), hub.ts and share.ts (many pages, one connection), and this file, which is
- * what a page has of all that: a subscription with its cursor.
+ * what a page has of all that: a subscription with its cursor. Push is beside it: push.ts, and of
+ * the service worker, which is built into hark-sw.js, told.ts, note.ts, device.ts and worker.ts.
  */
 import { random } from "./hub.js";
+import { where } from "./place.js";
 import { Port, serve, type Sub } from "./share.js";
 import { identity } from "./token.js";
 import { checkTopics } from "./topics.js";
 import { HarkError, type Credentials, type Gap, type HarkEvent, type Start, type State, type StateInfo, type ToSub, type TransportName, type Want } from "./types.js";
 
+export { push, type Device, type PushInfo, type PushMessage, type PushOptions, type PushState } from "./push.js";
 export { HarkError, type Credentials, type Gap, type HarkEvent, type Start, type State, type StateInfo, type TransportName };
 
 export interface SubscribeOptions<T = any> extends Start {
@@ -58,9 +61,6 @@ const newer = (id: string | undefined, than: string | undefined) => id !== undef
 
 const inPage = typeof document !== "undefined";
 
-/** Whether this module is hark.js itself, as Hark serves it, and not a part of something else. */
-const isScript = /^http.*\/hark\.js(\?[^/]*)?$/.test(import.meta.url ?? "");
-
 /** subscribe begins at once. It throws a TypeError when what is asked for makes no sense. */
 export function subscribe<T = any>(topics: string | string[], options: SubscribeOptions<T> = {}): Subscription<T> {
   return new Subscription<T>(typeof topics === "string" ? [topics] : [...topics], options);
@@ -98,9 +98,7 @@ export class Subscription<T = any> implements AsyncIterable<HarkEvent<T>> {
   constructor(readonly topics: string[], private readonly options: SubscribeOptions<T>) {
     checkTopics(topics);
     const { url, transport = "auto", after, from, last, signal, token } = options;
-    const base = url ?? (isScript ? new URL(".", import.meta.url).href : globalThis.location?.origin);
-    if (!base) throw new TypeError("hark: url is needed: where is the server?");
-    this.url = new URL(base, globalThis.location?.href).href.replace(/\/+$/, "");
+    this.url = where(url);
     this.order = transport === "auto" ? auto : [transport].flat();
     if (!this.order.length || this.order.some((t) => !auto.includes(t))) throw new TypeError(`hark: transport is "auto" or of ${auto}`);
     if ([after, from, last].filter((x) => x != null).length > 1) throw new TypeError("hark: at most one of after, from and last");

@@ -13,11 +13,11 @@ const npm = (args, cwd = here) => execFileSync("npm", args, { cwd, encoding: "ut
 test("the package holds what it takes, and depends on nothing", () => {
   const [{ files }] = JSON.parse(npm(["pack", "--dry-run", "--json", "--ignore-scripts"]));
   const names = files.map((f) => f.path);
-  for (const name of ["hark.js", "types/index.d.ts", "README.md", "LICENSE", "package.json"]) assert.ok(names.includes(name), `${name} is missing`);
+  for (const name of ["hark.js", "hark-sw.js", "types/index.d.ts", "README.md", "LICENSE", "package.json"]) assert.ok(names.includes(name), `${name} is missing`);
   assert.deepEqual(names.filter((n) => /^(src|test|node_modules)\/|\.go$|build\.mjs/.test(n)), []);
   const { dependencies, peerDependencies, license } = JSON.parse(read("package.json"));
   assert.deepEqual([dependencies, peerDependencies, license], [undefined, undefined, "Apache-2.0"]);
-  assert.doesNotMatch(read("hark.js"), /\bimport\s*["'{(]|require\(|from\s*["']/);
+  for (const built of ["hark.js", "hark-sw.js"]) assert.doesNotMatch(read(built), /\bimport\s*["'{(]|require\(|from\s*["']/);
 });
 
 test("installed in a project of TypeScript it has types, and in Node it runs", (t) => {
@@ -27,7 +27,7 @@ test("installed in a project of TypeScript it has types, and in Node it runs", (
   writeFileSync(join(dir, "package.json"), JSON.stringify({ type: "module", private: true }));
   npm(["install", "--no-audit", "--no-fund", "--offline", "./" + filename], dir);
   writeFileSync(join(dir, "use.ts"), `
-    import { subscribe, HarkError, type HarkEvent, type Gap, type State, type Subscription } from "@harkhq/client";
+    import { push, subscribe, HarkError, type HarkEvent, type Gap, type PushMessage, type PushState, type State, type Subscription } from "@harkhq/client";
     interface Order { id: number }
     const s: Subscription<Order> = subscribe<Order>(["orders.>"], {
       url: "https://hark.example.com", getToken: async () => "t", transport: ["websocket", "sse"],
@@ -39,18 +39,24 @@ test("installed in a project of TypeScript it has types, and in Node it runs", (
     subscribe("a", { transport: "pigeon" });
     // @ts-expect-error
     subscribe("a", { onevent() {} });
+    const { device, subscription } = await push.enable({ getToken: () => "t", topics: ["user.42.>"], onMessage: (m: PushMessage) => m.clicked === "" });
+    const id: string = device.id, endpoint: string = subscription.endpoint, state: PushState = (await push.state()).state, was: boolean = await push.disable();
+    console.log(id, endpoint, state, was);
+    // @ts-expect-error
+    push.enable({ onEvent() {} });
   `);
   execFileSync(join(here, "node_modules/.bin/tsc"), ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom", "use.ts"], { cwd: dir, stdio: "inherit" });
-  const out = execFileSync(process.execPath, ["--input-type=module", "-e", `import { subscribe } from "@harkhq/client"; console.log(typeof subscribe)`], { cwd: dir, encoding: "utf8" });
-  assert.equal(out.trim(), "function");
+  const out = execFileSync(process.execPath, ["--input-type=module", "-e", `import { subscribe } from "@harkhq/client"; import { push } from "@harkhq/client"; console.log(typeof subscribe, (await push.state()).state)`], { cwd: dir, encoding: "utf8" });
+  assert.equal(out.trim(), "function unsupported");
 });
 
 test("the README has a row for every option and member, with its default", () => {
   const source = read("src/index.ts"), readme = read("README.md");
   const options = source.slice(source.indexOf("export interface SubscribeOptions"), source.indexOf("\n}\n", source.indexOf("export interface SubscribeOptions")));
+  const push = read("src/push.ts").match(/export interface PushOptions \{[^]*?\n\}/)[0];
   const start = read("src/types.ts").match(/export interface Start \{[^}]*\}/)[0];
-  const names = [...(options + start).matchAll(/^  (\w+)\?:/gm)].map((m) => m[1]);
-  assert.ok(names.length >= 15, `${names}`);
+  const names = [...(options + start + push).matchAll(/^  (\w+)\?:/gm)].map((m) => m[1]);
+  assert.ok(names.length >= 25, `${names}`);
   for (const name of names) assert.match(readme, new RegExp(`^\\| \`${name}\` \\|`, "m"), `no row for ${name}`);
   const members = [...read("types/index.d.ts").matchAll(/^    (?:readonly |get )?(\w+)(?:\?|\(\))?(?:: |\(\): )/gm)].map((m) => m[1]);
   for (const name of ["close", "cursor", "state", "transport", "error", "shared", "topics"]) {
