@@ -42,6 +42,7 @@ var rooms = map[string]string{
 	"internal/webpush":     "",
 	"internal/push":        ". internal/webpush internal/egress internal/setting internal/message internal/template",
 	"internal/device":      ". internal/store internal/eventlog internal/push",
+	"internal/socket":      "",
 	"internal/pushservice": ". internal/store internal/webpush internal/socket",
 	"internal/schedule":    ". internal/store internal/eventlog",
 	"internal/live":        ". internal/eventlog internal/mercure internal/socket",

@@ -68,6 +68,13 @@ type Config struct {
 	DrainWindow time.Duration `help:"At a stop, live clients are told to come back at times spread over this (30s)." env:"HARK_DRAIN_WINDOW" yaml:"drain_window"`
 	StopTimeout time.Duration `help:"How long a stop waits for deliveries under way (15s)." env:"HARK_STOP_TIMEOUT" yaml:"stop_timeout"`
 
+	PushService        bool     `help:"Be a push service for browsers and apps (RFC 8030, and the WebSocket that Firefox speaks), as hark dev is." env:"HARK_PUSH_SERVICE" yaml:"push_service"`
+	PushURL            []string `help:"Origins under which the push service is reached, such as https://push.example.com; new endpoints are under the first; empty for the public URL." placeholder:"URL" env:"HARK_PUSH_URL" yaml:"push_url"`
+	PushAgents         int      `help:"User agents that the push service remembers (1000000)." env:"HARK_PUSH_AGENTS" yaml:"push_agents"`
+	PushBytes          int64    `help:"Bytes of messages that wait in the push service (4 GiB)." env:"HARK_PUSH_BYTES" yaml:"push_bytes"`
+	PushAddressRate    float64  `help:"Subscriptions that one address may make in an hour, and ten times fewer user agents; 0 for the default of 3000, negative for no limit." env:"HARK_PUSH_ADDRESS_RATE" yaml:"push_address_rate"`
+	PushAddressSockets int      `help:"User agents of one address that may be connected to the push service (2000)." env:"HARK_PUSH_ADDRESS_SOCKETS" yaml:"push_address_sockets"`
+
 	Demo      bool   `help:"Serve the demo page /demo/chat, as hark dev does." env:"HARK_DEMO" yaml:"demo"`
 	DebugAddr string `help:"Loopback address for profiles (pprof); off when empty." placeholder:"HOST:PORT" env:"HARK_DEBUG_ADDR" yaml:"debug_addr" hidden:""`
 
@@ -105,6 +112,11 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.KeyRate, 5000)
 	def(&c.TokenRate, 50)
 	def(&c.SourceRate, 1000)
+	c.PushService = c.PushService || c.Dev
+	def(&c.PushAgents, 1_000_000)
+	def(&c.PushBytes, 4<<30)
+	def(&c.PushAddressRate, 3000)
+	def(&c.PushAddressSockets, 2000)
 	def(&c.DrainWindow, 30*time.Second)
 	def(&c.StopTimeout, 15*time.Second)
 	def(&c.LogLevel, "info")
@@ -165,6 +177,14 @@ func (c *Config) checkBounds(fault func(setting, format string, args ...any)) {
 	}
 	if c.MaxStreams < 0 {
 		fault("max-streams", "must be at least 1, or 0 for what the process may open")
+	}
+	for _, text := range c.PushURL {
+		if err := checkPushURL(text); err != nil {
+			fault("push-url", "%v", err)
+		}
+	}
+	if c.PushAgents < 1 || c.PushBytes < 1 || c.PushAddressSockets < 1 {
+		fault("push-agents", "it, --push-bytes and --push-address-sockets must be at least 1")
 	}
 	if c.DrainWindow < 0 || c.DrainWindow > time.Hour {
 		fault("drain-window", "must be between 0 and 1h")

@@ -39,6 +39,8 @@ type metrics struct {
 
 	streamsOpened *prometheus.CounterVec
 	streamsClosed *prometheus.CounterVec
+
+	pushSent, pushEnded, pushClosed *prometheus.CounterVec // of the push service
 }
 
 var latency = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
@@ -76,6 +78,9 @@ func newMetrics() *metrics {
 	m.batches = counters("hark_batches_ended_total", "Batches that ended.", "state")
 	m.streamsOpened = counters("hark_live_opened_total", "Live streams that began.", "transport")
 	m.streamsClosed = counters("hark_live_closed_total", "Live streams that ended, by why.", "transport", "reason")
+	m.pushSent = counters("hark_push_service_sent_total", "Requests to send a message by the push service, by the status of the answer.", "code")
+	m.pushEnded = counters("hark_push_service_ended_total", "Messages of the push service that are not waiting any more, by what became of them.", "end")
+	m.pushClosed = counters("hark_push_service_closed_total", "Connections to the push service that ended, by why.", "reason")
 	m.attemptTime = histogram("hark_deliver_attempt_seconds", "Time of one attempt.", latency)
 	m.resultTime = histogram("hark_deliver_commit_seconds", "Time of one commit of results, with its sync.", latency)
 	m.diskLow = prometheus.NewGauge(prometheus.GaugeOpts{Name: "hark_disk_low", Help: "1 while publishing is refused for want of disk space."})
@@ -132,11 +137,14 @@ func (s *Server) logHooks() eventlog.Hooks {
 	}
 }
 
+// gauge exposes a figure that somebody else keeps.
+func (m *metrics) gauge(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+}
+
 // watchRooms exposes figures that the rooms keep themselves.
 func (s *Server) watchRooms() {
-	gauge := func(name, help string, read func() float64) {
-		s.metrics.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
-	}
+	gauge := s.metrics.gauge
 	gauge("hark_log_end_offset", "Offset of the last synced event.", func() float64 { return float64(s.eventlog.End()) })
 	gauge("hark_deliver_lag_events", "Events between the end of the log and the dispatcher.", func() float64 {
 		return max(0, float64(s.eventlog.End())-float64(s.deliver.Load().Mark))
@@ -153,6 +161,7 @@ func (s *Server) watchRooms() {
 	gauge("hark_store_l0_files", "Files in the youngest level.", func() float64 { return float64(s.store.Stats().L0Files) })
 	gauge("hark_store_memtable_bytes", "Bytes of memtables.", func() float64 { return float64(s.store.Stats().MemTableBytes) })
 	gauge("hark_store_wal_bytes", "Bytes written to the write-ahead log since the start.", func() float64 { return float64(s.store.Stats().WALBytes) })
+	s.watchPushService()
 }
 
 func (s *Server) serveMetrics() http.Handler {

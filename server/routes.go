@@ -9,6 +9,7 @@ import (
 	js "github.com/harkhq/hark/clients/js"
 	"github.com/harkhq/hark/internal/api"
 	"github.com/harkhq/hark/internal/auth"
+	"github.com/harkhq/hark/internal/pushservice"
 	"github.com/harkhq/hark/internal/registry"
 )
 
@@ -188,6 +189,17 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/.well-known/mercure/subscriptions", hub, "List Mercure subscriptions", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
 		{"GET", "/.well-known/mercure/subscriptions/{topic}", hub, "List Mercure subscriptions to a topic", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
 		{"GET", "/.well-known/mercure/subscriptions/{topic}/{subscriber}", hub, "Get a Mercure subscription", nil, api.Raw(s.mercure.Subscriptions), docMercureSubscriptions},
+
+		{"GET", "/push/{$}", public, "", nil, s.pushAt((*pushservice.Service).ServeWebSocket), nil},
+		{"POST", "/push/w/{token}", public, "", nil, s.pushAt((*pushservice.Service).ServeSend), nil},
+		{"GET", "/push/w/{token}", public, "", nil, s.pushAt((*pushservice.Service).ServeDiscovery), nil},
+		{"POST", "/push/subscribe", public, "", nil, s.pushAt((*pushservice.Service).ServeSubscribe), nil},
+		{"GET", "/push/s/{subscription}", public, "", nil, s.pushAt((*pushservice.Service).ServeMonitor), nil},
+		{"DELETE", "/push/s/{subscription}", public, "", nil, s.pushAt((*pushservice.Service).ServeUnsubscribe), nil},
+		{"GET", "/push/m/{message}", public, "", nil, s.pushAt((*pushservice.Service).ServeMessage), nil},
+		{"DELETE", "/push/m/{message}", public, "", nil, s.pushAt((*pushservice.Service).ServeEnd), nil},
+		{"GET", "/push/r/{receipt}", public, "", nil, s.pushAt((*pushservice.Service).ServeReceipts), nil},
+		{"DELETE", "/push/r/{receipt}", public, "", nil, s.pushAt((*pushservice.Service).ServeForgetReceipts), nil},
 
 		{"ANY", "/in/{token}", public, "Send to a source or bin", nil, s.door, docInbound},
 

@@ -29,6 +29,7 @@ import (
 	"github.com/harkhq/hark/internal/ingest"
 	"github.com/harkhq/hark/internal/live"
 	"github.com/harkhq/hark/internal/push"
+	"github.com/harkhq/hark/internal/pushservice"
 	"github.com/harkhq/hark/internal/rawhead"
 	"github.com/harkhq/hark/internal/registry"
 	"github.com/harkhq/hark/internal/store"
@@ -66,6 +67,8 @@ type Server struct {
 	live     *live.Hub
 	mercure  *live.Mercure
 
+	pushService *pushservice.Service // nil when it is off
+
 	listener net.Listener
 	http     *http.Server
 	stopping chan struct{} // closed when the HTTP server begins to stop
@@ -88,7 +91,7 @@ func New(cfg Config) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openPush, s.openDelivery, s.openBatches, s.openLive, s.openMercure, s.listen} {
+	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openPush, s.openDelivery, s.openBatches, s.openLive, s.openMercure, s.openPushService, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -295,6 +298,10 @@ func (s *Server) Run(ctx context.Context) error {
 	stopBatches := start("batches", s.batches.Run)
 	stopMercure := start("mercure", s.mercure.Run)
 	stopLive := start("live", s.live.Run)
+	stopPush := func() {}
+	if s.pushService != nil {
+		stopPush = start("push service", s.pushService.Run)
+	}
 	stopDebug := start("debug", s.serveDebug)
 	stopHTTP := start("http", s.serveHTTP)
 	s.ready.Store(true)
@@ -309,7 +316,10 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.ready.Store(false)
 	s.live.Drain(s.cfg.DrainWindow)
-	for _, stop := range []func(){stopHTTP, stopLive, stopMercure, stopDebug, stopBatches, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
+	if s.pushService != nil {
+		s.pushService.Drain(pushDrain)
+	}
+	for _, stop := range []func(){stopHTTP, stopPush, stopLive, stopMercure, stopDebug, stopBatches, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
 		stop()
 	}
 	s.log.Info("stopped")

@@ -45,7 +45,14 @@
 //	51 its body     tenant 4, source 8, capture 8       → bytes; absent when empty
 //	52 capture use  tenant 4, source 8                  → see CaptureUsage
 //	60–67 devices   see device.go: rows, by user, by topic, by target, jobs, retries, outcomes, vendor tokens
-//	68–6f push service, see pushservice.go: user agents, subscriptions, messages, receipts, use
+//	68 push secret  hash 32                             → agent 8: what a user agent shows
+//	69 push agent   agent 8                             → see PushAgent
+//	6a push URL     hash 32                             → see PushCapability; those that are gone, too
+//	6b push sub     agent 8, channel 16                 → see PushSubscription
+//	6c push message agent 8, sequence 8                 → see PushMessage
+//	6d push topic   agent 8, channel 16, topic          → sequence 8, due 4, size 4: the message to replace
+//	6e push due     minute 4, kind 1, what              → nothing; see PushDue
+//	6f push receipt receipt 16                          → expiry 8; and receipt 16, message 16 → status 2
 //	70–71 scheduled events, see schedule.go
 //
 // # What may be lost

@@ -39,14 +39,22 @@ const (
 	tableCaptureBody = 0x51
 	tableCaptureUse  = 0x52
 
-	tableDevice       = 0x60
-	tableDeviceUser   = 0x61
-	tableDeviceTopic  = 0x62
-	tableDeviceTarget = 0x63
-	tablePushJob      = 0x64
-	tablePushRetry    = 0x65
-	tablePushOutcome  = 0x66
-	tableVendorToken  = 0x67
+	tableDevice           = 0x60
+	tableDeviceUser       = 0x61
+	tableDeviceTopic      = 0x62
+	tableDeviceTarget     = 0x63
+	tablePushJob          = 0x64
+	tablePushRetry        = 0x65
+	tablePushOutcome      = 0x66
+	tableVendorToken      = 0x67
+	tablePushSecret       = 0x68
+	tablePushAgent        = 0x69
+	tablePushEndpoint     = 0x6a
+	tablePushSubscription = 0x6b
+	tablePushMessage      = 0x6c
+	tablePushTopic        = 0x6d
+	tablePushDue          = 0x6e
+	tablePushReceipt      = 0x6f
 )
 
 // key builds keys without reflection; each method appends big endian.
