@@ -71,7 +71,12 @@ func sign(k *Key, claims claimsJSON) (string, error) {
 		return "", err
 	}
 	token := jwtES256 + "." + encoding.EncodeToString(text)
-	sum := sha256.Sum256([]byte(token))
+	signature, err := signText(k, token)
+	return token + "." + signature, err
+}
+
+func signText(k *Key, text string) (string, error) {
+	sum := sha256.Sum256([]byte(text))
 	r, s, err := ecdsa.Sign(rand.Reader, k.private, sum[:])
 	if err != nil {
 		return "", refuse(KeyMismatch, "", "the VAPID key cannot sign")
@@ -79,7 +84,7 @@ func sign(k *Key, claims claimsJSON) (string, error) {
 	var raw [64]byte
 	r.FillBytes(raw[:32])
 	s.FillBytes(raw[32:])
-	return token + "." + encoding.EncodeToString(raw[:]), nil
+	return encoding.EncodeToString(raw[:]), nil
 }
 
 // verifyES256 checks a signature of 64 bytes.

@@ -1,6 +1,7 @@
 package webpush
 
 import (
+	"bytes"
 	"crypto/ecdh"
 	"encoding/json"
 	"net/url"
@@ -62,12 +63,20 @@ func ParseSubscription(text []byte) (Subscription, error) {
 }
 
 // MarshalJSON writes the canonical form: endpoint and keys, base64url without padding.
-func (s Subscription) MarshalJSON() ([]byte, error) {
-	var out subscriptionJSON
-	out.Endpoint = s.Endpoint
-	out.Keys.P256dh = encoding.EncodeToString(s.P256dh[:])
-	out.Keys.Auth = encoding.EncodeToString(s.Auth[:])
-	return json.Marshal(out)
+func (s Subscription) MarshalJSON() ([]byte, error) { return s.AppendJSON(nil) }
+
+// AppendJSON appends the canonical form to dst.
+func (s *Subscription) AppendJSON(dst []byte) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // a URL stays legible
+	if err := e.Encode(s.Endpoint); err != nil {
+		return dst, err
+	}
+	dst = append(append(dst, `{"endpoint":`...), bytes.TrimSpace(b.Bytes())...)
+	dst = encoding.AppendEncode(append(dst, `,"keys":{"p256dh":"`...), s.P256dh[:])
+	dst = encoding.AppendEncode(append(dst, `","auth":"`...), s.Auth[:])
+	return append(dst, `"}}`...), nil
 }
 
 // ParsePublic reads a public key: base64 of an uncompressed point of P-256, 65 bytes. It is

@@ -8,7 +8,8 @@ import (
 // publicSize is the size of a point of P-256 in uncompressed form.
 const publicSize = 65
 
-var encoding = base64.RawURLEncoding
+// encoding is strict: there is one text for each key.
+var encoding = base64.RawURLEncoding.Strict()
 
 // decode reads base64 of either alphabet, padded or not, of at most max bytes.
 func decode(field, text string, max int) ([]byte, error) {
