@@ -1,6 +1,6 @@
 // Package e2e tests the built hark binary from outside: it starts the program,
 // speaks HTTP, kills it, and judges what receivers saw. It imports nothing of
-// the server.
+// the server but the cryptography of package webpush, as a receiver.
 //
 // Read env_test.go first: what a scenario is written with. Then each file is
 // one promise:
@@ -14,6 +14,7 @@
 //	js_node_test.go    and in Node, over every transport
 //	stop_test.go       stop, backup, restore, lock, a gap that is told
 //	newcomer_test.go   the README's own commands
+//	webpush_node_test.go  npm's web-push and http_ece read what package webpush seals, and the reverse
 //
 // Those of the live transports are listened to by followers with code of their
 // own (package live); live_env_test.go is what they are written with:
