@@ -166,8 +166,8 @@ func (h *Hub) Run(ctx context.Context) error {
 		wg.Go(func() { h.fetchLoop(inner) })
 	}
 	wg.Go(func() { h.coolLoop(inner) })
-	wg.Go(func() { h.sockets.sweep(inner) })
-	wg.Go(h.sockets.sleepers.watch)
+	wg.Go(func() { h.sockets.Sweep(inner) })
+	wg.Go(h.sockets.Watch)
 	err := h.pump(inner)
 	cancel()
 	h.drain.begin(0)
@@ -184,7 +184,7 @@ func (h *Hub) closeShards() {
 	for _, s := range h.shards {
 		s.close()
 	}
-	h.sockets.sleepers.close()
+	h.sockets.Close()
 }
 
 // Streams is how many streams are open.

@@ -2,44 +2,10 @@ package live
 
 import (
 	"errors"
-	"net"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// canPark: this system has what parking needs.
-const canPark = true
-
-// notSent is how many bytes a socket holds at most that were not sent yet: a client that
-// does not read must not have megabytes of the kernel's memory (TCP_NOTSENT_LOWAT, tcp(7)).
-const notSent = 256 << 10
-
-// unpark takes a connection's descriptor away from the runtime: it is what is left of
-// it, and the caller's.
-func unpark(c net.Conn, slowAfter time.Duration) (fd int32, err error) {
-	sc, ok := bare(c)
-	if !ok {
-		return 0, errors.ErrUnsupported
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var dup int
-	ctlErr := raw.Control(func(old uintptr) {
-		dup, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
-	})
-	if err = errors.Join(ctlErr, err); err != nil {
-		return 0, err
-	}
-	c.Close()
-	// Neither is worth a refusal.
-	_ = unix.SetsockoptInt(dup, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent)
-	_ = unix.SetsockoptInt(dup, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(slowAfter/time.Millisecond))
-	return int32(dup), nil
-}
 
 func closeSocket(fd int32) { _ = unix.Close(int(fd)) }
 

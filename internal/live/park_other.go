@@ -2,19 +2,11 @@
 
 package live
 
-import (
-	"errors"
-	"net"
-	"time"
-)
+import "errors"
 
-// canPark: elsewhere every stream is served by its handler.
-const canPark = false
-
-func unpark(net.Conn, time.Duration) (int32, error) { return 0, errors.ErrUnsupported }
-func closeSocket(int32)                             {}
-func finish(int32)                                  {}
-func writeSocket(int32, []byte) (int, error)        { return 0, errors.ErrUnsupported }
+func closeSocket(int32)                      {}
+func finish(int32)                           {}
+func writeSocket(int32, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
 type poller struct{ over chan struct{} }
 
@@ -22,4 +14,4 @@ func (p *poller) open() error                    { p.over = make(chan struct{});
 func (p *poller) close()                         {}
 func (p *poller) interrupt()                     { close(p.over) }
 func (p *poller) add(int32, int32, uint32) error { return errors.ErrUnsupported }
-func (s *shard) poll()                           { <-s.over }
+func (s *shard) poll()                           { <-s.poller.over }

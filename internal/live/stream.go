@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/harkhq/hark"
+	ws "github.com/harkhq/hark/internal/socket"
 )
 
 // Format is how a stream is written: a row of the table of transports.
@@ -103,7 +104,7 @@ func (h *Hub) Stream(w http.ResponseWriter, r *http.Request, s *Stream) error {
 		return h.refuse(w, s, endOverloaded, crowded())
 	}
 	h.cfg.Hooks.Opened(s.Format.Name)
-	if canPark && r.TLS == nil && r.ProtoMajor == 1 {
+	if ws.CanPark && r.TLS == nil && r.ProtoMajor == 1 {
 		if parked, err := h.park(w, r, s); parked || err != nil {
 			return err
 		}
@@ -154,7 +155,7 @@ func (h *Hub) park(w http.ResponseWriter, r *http.Request, s *Stream) (parked bo
 	chunked := r.ProtoAtLeast(1, 1)
 	writeHead(&own, w.Header(), chunked)
 	s.Query.chunked = chunked
-	fd, err := unpark(conn, h.cfg.SlowAfter)
+	fd, err := ws.Unpark(conn, h.cfg.SlowAfter)
 	if err != nil { // it is lost: nobody can answer any more
 		conn.Close()
 		h.streams.leave(s.Tenant, 1)

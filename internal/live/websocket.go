@@ -1,38 +1,27 @@
 package live
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 	"github.com/harkhq/hark"
+	ws "github.com/harkhq/hark/internal/socket"
 )
 
 // The WebSocket transport (RFC 6455): text frames of one JSON object each, many
 // subscriptions on one connection, each with a cursor of its own; docs/websocket.md is the
 // contract. Files: websocket.go (the way in), websocket_frame.go (what is said),
-// websocket_conn.go (a connection: who reads, who writes), websocket_keep.go (what happens
-// with time: pings, ends, stops).
+// websocket_conn.go (a connection), websocket_keep.go (what happens with time).
 //
-// A connection that is idle has no goroutine (on Linux and without TLS; elsewhere one, parked
-// with a shallow stack). One epoll starts a reader when something came, and who writes is
-// started when there is something to write; both end when there is nothing more. There is no queue of events: a subscription is a
-// [Reader], so a slow client keeps only positions.
-//
-// Messages are not compressed (RFC 7692): an event's frame is encoded once and shared by
-// all who get it, while deflate would run again for each connection and hold 32 KiB or
-// more of window; and a secret beside text of an attacker's choice must not be compressed together with it.
+// How a connection is read and written while it costs no goroutine is internal/socket's. There
+// is no queue of events: a subscription is a [Reader], so a slow client keeps only positions.
+// Messages are not compressed, for what is said there, and because an event's frame is encoded
+// once and shared by all who get it.
 
 // subprotocol is what clients ask for.
 const subprotocol = "hark.v1"
@@ -102,10 +91,15 @@ func (h *Hub) ServeWebSocket(w http.ResponseWriter, r *http.Request) error {
 	if err := versioned(r); err != nil {
 		return err
 	}
-	s, acceptErr := h.accept(w, r)
-	if s == nil {
-		return acceptErr
+	s := newSocket(h)
+	conn, acceptErr := h.sockets.Accept(w, r, s, subprotocol)
+	if refusal, ok := errors.AsType[ws.Refusal](acceptErr); ok {
+		return badUpgrade(string(refusal))
 	}
+	if conn == nil {
+		return nil
+	}
+	s.conn = conn
 	if s.caller = c; c != nil {
 		s.seat = c.TenantID()
 	}
@@ -119,14 +113,14 @@ func (h *Hub) ServeWebSocket(w http.ResponseWriter, r *http.Request) error {
 		s.refuse(endStopping, closeStopping, spread(h.drain.left()))
 	case !h.streams.take(s.seat, 1):
 		s.refuse(endOverloaded, closeOverloaded, crowded())
-	case !h.sockets.add(s):
+	case !conn.Enter():
 		h.streams.leave(s.seat, 1)
 		s.refuse(endStopping, closeStopping, spread(h.drain.left()))
 	default:
 		h.cfg.Hooks.Opened(websocketName)
 		s.say(appendHello(nil, h.cfg.PingEvery))
 		s.recheck()
-		go s.begin()
+		conn.Begin()
 	}
 	return nil
 }
@@ -190,179 +184,4 @@ func (s *socket) turnAway(err error) {
 
 func badUpgrade(why string) error {
 	return &hark.Error{Kind: hark.Invalid, Code: "bad-upgrade", Msg: why}
-}
-
-// accept does the handshake. Without an error there is no socket if the client went away.
-func (h *Hub) accept(w http.ResponseWriter, r *http.Request) (*socket, error) {
-	up := &upgrade{ResponseWriter: w, slowAfter: h.cfg.SlowAfter}
-	s := newSocket(h)
-	conn, err := websocket.Accept(up, r, &websocket.AcceptOptions{
-		Subprotocols:       []string{subprotocol},
-		InsecureSkipVerify: true, // CheckOrigin knows more
-		CompressionMode:    websocket.CompressionDisabled,
-		OnPingReceived:     func(context.Context, []byte) bool { return s.control() && !s.stuck() },
-		OnPongReceived:     func(context.Context, []byte) { s.control() },
-	})
-	switch {
-	case err == nil:
-		conn.SetReadLimit(-1) // ours depends on who sends
-		s.conn, s.net, s.writer, s.br, s.early = conn, up.conn, up.writer, up.br, up.early
-		return s, nil
-	case up.conn != nil || !up.refused:
-		return nil, nil
-	}
-	why := strings.TrimSpace(up.why.String())
-	return nil, badUpgrade(strings.TrimPrefix(why, "WebSocket protocol violation: "))
-}
-
-// Sizes of a connection's buffers. What is larger goes past them: they are for heads of frames.
-const (
-	readBuffer  = 512
-	writeBuffer = 128 // a control frame fits
-)
-
-// upgrade hands a connection to the library with buffers of our sizes, and keeps what
-// it has to say against a request.
-type upgrade struct {
-	http.ResponseWriter
-	slowAfter time.Duration
-	conn      net.Conn
-	writer    *frameWriter
-	br        *bufio.Reader
-	early     bool // the client said something already
-	refused   bool
-	why       bytes.Buffer
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (u *upgrade) WriteHeader(status int) {
-	if status >= http.StatusBadRequest {
-		u.refused = true
-		return
-	}
-	u.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements io.Writer.
-func (u *upgrade) Write(b []byte) (int, error) {
-	if u.refused {
-		return u.why.Write(b)
-	}
-	return u.ResponseWriter.Write(b)
-}
-
-// Hijack implements http.Hijacker.
-func (u *upgrade) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, buf, err := http.NewResponseController(u.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	early, _ := buf.Reader.Peek(buf.Reader.Buffered()) // of a client that does not wait for our answer
-	br := bufio.NewReaderSize(bytes.NewReader(bytes.Clone(early)), max(readBuffer, len(early)))
-	_, _ = br.Peek(len(early))
-	u.br, u.early = br, len(early) > 0
-	if u.conn, err = lean(conn, u.slowAfter); err != nil {
-		conn.Close()
-		return nil, nil, err
-	}
-	u.writer = &frameWriter{conn: u.conn}
-	return u.conn, bufio.NewReadWriter(br, bufio.NewWriterSize(u.writer, writeBuffer)), nil
-}
-
-// lean takes a connection out of what the listeners wrapped around it: their buffers, and
-// their count of connections that make requests.
-func lean(c net.Conn, slowAfter time.Duration) (net.Conn, error) {
-	if !canPark {
-		return c, nil
-	}
-	// The kernel's patience is longer than ours: the last words are to be sent.
-	fd, err := unpark(c, slowAfter+30*time.Second)
-	if errors.Is(err, errors.ErrUnsupported) { // TLS
-		return c, nil
-	} else if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "websocket")
-	defer f.Close()
-	return net.FileConn(f)
-}
-
-// frameWriter makes one write of a frame: what comes from its bufio.Writer is a frame's head
-// with the first bytes, then the rest.
-type frameWriter struct {
-	conn net.Conn
-	held []byte
-	left int // of the frame
-	// moved is when the socket last took something, in Unix milliseconds.
-	moved atomic.Int64
-}
-
-// writePart is how much is written at once: between two of them a slow client is seen to move.
-const writePart = 64 << 10
-
-// Write implements io.Writer.
-func (w *frameWriter) Write(p []byte) (int, error) {
-	if w.left == 0 {
-		w.left = frameSize(p)
-	}
-	if w.left -= len(p); w.left > 0 {
-		w.held = append(w.held, p...)
-		return len(p), nil
-	}
-	w.left = 0
-	size, held := len(p), w.held
-	w.held = nil
-	for first := true; first || len(p) > 0; first = false {
-		n := min(len(p), writePart)
-		parts := net.Buffers{held, p[:n]}
-		if len(held) == 0 {
-			parts = parts[1:]
-		}
-		if _, err := parts.WriteTo(w.conn); err != nil {
-			return 0, err
-		}
-		w.moved.Store(time.Now().UnixMilli())
-		held, p = nil, p[n:]
-	}
-	return size, nil
-}
-
-// frameSize reads the size of a frame, head and all, from its beginning (RFC 6455 section 5.2).
-// Servers do not mask.
-func frameSize(p []byte) int {
-	if len(p) < 2 {
-		return len(p)
-	}
-	switch n := int(p[1] & 127); {
-	case n == 126 && len(p) >= 4:
-		return 4 + int(p[2])<<8 + int(p[3])
-	case n == 127 && len(p) >= 10:
-		size := 0
-		for _, c := range p[2:10] {
-			size = size<<8 + int(c)
-		}
-		return 10 + size
-	default:
-		return 2 + n
-	}
-}
-
-// readFrame reads a message of at most limit bytes.
-func readFrame(r io.Reader, limit int) ([]byte, error) {
-	b := make([]byte, 0, 512)
-	for {
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		switch {
-		case len(b) > limit:
-			return nil, &hark.Error{Kind: hark.TooLarge, Code: "frame-too-large", Msg: "your frames may have " + strconv.Itoa(limit) + " bytes at most"}
-		case errors.Is(err, io.EOF):
-			return b, nil
-		case err != nil:
-			return nil, err
-		}
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-	}
 }

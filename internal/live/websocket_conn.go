@@ -1,26 +1,21 @@
 package live
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"net"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 	"github.com/harkhq/hark"
+	ws "github.com/harkhq/hark/internal/socket"
 )
 
 // Limits of one connection.
 const (
 	maxSubs = 1000
-	// maxUnsent is how many bytes of answers wait to be sent before no more is read.
-	maxUnsent = 64 << 10
 	// A client may say burstFrames frames at once, such as all its subscriptions, and
 	// framesPerSecond in the long run. Publishes that succeed do not count: they wait for
 	// their commits. Frames beyond are refused, and overFrames of those end the connection.
@@ -31,22 +26,12 @@ const (
 	publishWithin = 30 * time.Second
 )
 
-// socket is one WebSocket connection. Its reader is whichever goroutine runs read or what read
-// calls, its writer the one that runs write; there is at most one of each.
+// socket is one WebSocket connection: a [ws.Handler].
 type socket struct {
-	hub    *Hub
-	conn   *websocket.Conn
-	net    net.Conn // under conn
-	writer *frameWriter
+	hub  *Hub
+	conn *ws.Conn
 
-	// When it began with what is under way, in Unix milliseconds; 0 for nothing.
-	reading, writing, publishing atomic.Int64
-
-	// Of the reader.
-	br        *bufio.Reader
-	early     bool // something came with the request
-	drowsy    bool
-	id        int32   // among sleepers; 0 for none yet
+	// Of who reads.
 	allowance float64 // frames that may come now
 	refilled  int64   // Unix milliseconds
 
@@ -55,15 +40,10 @@ type socket struct {
 	seat    hark.TenantID // whose seat it has; 0 while nobody said who it is
 	subs    []*subscription
 	turns   []*subscription // with something to send, in turn
-	out     [][]byte        // goes before those
-	unsent  int             // bytes of out
-	drained chan struct{}   // closed when out was sent; nil when nobody waits
 	advance bool            // tell subscriptions that are quiet how far they are
-	active  bool            // there is a writer, or will be no other
-	ending  *farewell
 	lost    bool
 
-	pings clock
+	began, telling int64 // the sweep's, in Unix milliseconds; telling is when advance is due
 }
 
 // subscription is one of a socket's.
@@ -81,105 +61,13 @@ type subscription struct {
 	told   hark.Offset // the newest position that the client knows; the writer's
 }
 
-// farewell is how a connection ends.
-type farewell struct {
-	fault     []byte        // an error frame, or nil
-	why       string        // of the end frame; "" for none
-	reconnect time.Duration // said with it
-	code      websocket.StatusCode
-	text      string // said with code
-	counted   string // in metrics
-	at        int64
-}
-
 func newSocket(h *Hub) *socket {
 	now := time.Now().UnixMilli()
-	s := &socket{hub: h, allowance: burstFrames, refilled: now}
-	s.pings.begin(now)
-	return s
+	return &socket{hub: h, allowance: burstFrames, refilled: now, began: now}
 }
 
-// begin waits for the first frame. What came with the request is not where an epoll would see it.
-func (s *socket) begin() {
-	if s.early || !s.hub.sockets.sleepers.sleep(s) {
-		s.read()
-	}
-}
-
-// read reads what is there, then lets the connection sleep, or leaves the next frame to
-// another goroutine: parked, a stack must be shallow.
-func (s *socket) read() {
-	for {
-		if !s.readOne() {
-			return
-		}
-		switch more, over := s.buffered(); {
-		case over: // who says good-bye reads what is left
-			return
-		case more:
-		case s.hub.sockets.sleepers.sleep(s):
-			return
-		default:
-			go s.read()
-			return
-		}
-	}
-}
-
-// buffered reports whether the next frame began to arrive already, or the connection ends.
-func (s *socket) buffered() (more, over bool) {
-	s.mu.Lock() // only after it, the writer reads
-	defer s.mu.Unlock()
-	if s.ending != nil || s.lost {
-		return false, true
-	}
-	return s.br.Buffered() > 0, false
-}
-
-// readOne reads one message and does what it says. It reports whether to go on.
-func (s *socket) readOne() bool {
-	kind, r, err := s.conn.Reader(context.Background())
-	if err != nil {
-		return s.awoken(err) || s.lose(err)
-	}
-	s.reading.Store(time.Now().UnixMilli())
-	text, err := readFrame(r, s.maxFrame())
-	s.reading.Store(0)
-	switch tooLarge, _ := errors.AsType[*hark.Error](err); {
-	case tooLarge != nil:
-		s.fail(closeTooLarge, &frame{}, err)
-	case err != nil:
-		return s.lose(err)
-	case kind != websocket.MessageText:
-		s.fail(closeBadFrame, &frame{}, errNotJSON)
-	default:
-		s.hear(text)
-	}
-	return true
-}
-
-// drowse has the library stop waiting for a message after a ping or pong, when nothing of the next
-// frame is there: else a goroutine would wait for each connection that ever had one. The
-// deadline is over before anything is read, so nothing is lost.
-func (s *socket) drowse() {
-	if _, ok := s.net.(*net.TCPConn); ok && s.reading.Load() == 0 && s.br.Buffered() == 0 {
-		s.drowsy = true
-		_ = s.net.SetReadDeadline(time.Unix(1, 0))
-	}
-}
-
-// awoken reports whether a read ended for drowse alone.
-func (s *socket) awoken(err error) bool {
-	if !s.drowsy {
-		return false
-	}
-	s.drowsy = false
-	_ = s.net.SetReadDeadline(time.Time{})
-	return errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// maxFrame is how large the next frame may be.
-func (s *socket) maxFrame() int {
+// Limit implements ws.Handler.
+func (s *socket) Limit() int {
 	s.mu.Lock()
 	c := s.caller
 	s.mu.Unlock()
@@ -189,14 +77,11 @@ func (s *socket) maxFrame() int {
 	return max(maxFrame, s.hub.cfg.Publisher.MaxFrame(c))
 }
 
-// hear does what a frame says.
-func (s *socket) hear(text []byte) {
+// Hear implements ws.Handler.
+func (s *socket) Hear(text []byte) {
 	s.mu.Lock()
-	c, over := s.caller, s.ending != nil
+	c := s.caller
 	s.mu.Unlock()
-	if over {
-		return
-	}
 	f, err := parseFrame(text)
 	switch {
 	case errors.Is(err, errNotJSON):
@@ -322,9 +207,9 @@ func (s *socket) subscribe(f *frame, c Caller) error {
 	defer s.mu.Unlock()
 	s.subs = append(s.subs, sub)
 	sub.ready = true
-	s.sayLocked(said)
+	s.conn.Put(said)
 	if gap != nil {
-		s.sayLocked(appendSubGap(nil, sub.json, gap))
+		s.conn.Put(appendSubGap(nil, sub.json, gap))
 	}
 	s.queueLocked(sub)
 	return nil
@@ -357,8 +242,6 @@ func (s *socket) publish(f *frame, c Caller) error {
 	if s.hub.cfg.Publisher == nil {
 		return hark.Invalidf("type", "this server takes no events here: use POST /v1/events")
 	}
-	s.publishing.Store(time.Now().UnixMilli())
-	defer s.publishing.Store(0)
 	ctx, cancel := context.WithTimeout(context.Background(), publishWithin)
 	defer cancel()
 	id, duplicate, err := s.hub.cfg.Publisher.Publish(ctx, c, f.event, f.key)
@@ -395,18 +278,8 @@ func (s *socket) spend() bool {
 	return s.allowance >= 0
 }
 
-// control counts a ping or pong of the protocol, and reports whether it is to be answered.
-func (s *socket) control() bool {
-	s.mu.Lock()
-	over := s.ending != nil
-	s.mu.Unlock()
-	if over { // the writer reads now, too
-		return false
-	}
-	ok := s.allow(&frame{})
-	s.drowse()
-	return ok
-}
+// Control implements ws.Handler.
+func (s *socket) Control() bool { return s.allow(&frame{}) }
 
 // tell answers a frame with an error.
 func (s *socket) tell(f *frame, err error) {
@@ -414,29 +287,7 @@ func (s *socket) tell(f *frame, err error) {
 }
 
 // say sends a frame before all events that are not on their way yet. It waits while the client does not read.
-func (s *socket) say(b []byte) {
-	s.mu.Lock()
-	s.sayLocked(b)
-	var wait chan struct{}
-	if s.unsent > maxUnsent && !s.lost && s.ending == nil {
-		if s.drained == nil {
-			s.drained = make(chan struct{})
-		}
-		wait = s.drained
-	}
-	s.mu.Unlock()
-	if wait != nil {
-		<-wait
-	}
-}
-
-func (s *socket) sayLocked(b []byte) {
-	if s.ending == nil && !s.lost {
-		s.out = append(s.out, b)
-		s.unsent += len(b)
-		s.startLocked()
-	}
-}
+func (s *socket) say(b []byte) { s.conn.Say(b) }
 
 // wake: there may be something for a subscription.
 func (s *socket) wake(sub *subscription) {
@@ -451,148 +302,64 @@ func (s *socket) queueLocked(sub *subscription) {
 	if !sub.queued {
 		sub.queued = true
 		s.turns = append(s.turns, sub)
-		s.startLocked()
-	}
-}
-
-// startLocked sees to it that there is a writer.
-func (s *socket) startLocked() {
-	if !s.active {
-		s.active = true
-		go s.write()
-	}
-}
-
-// end ends the connection, once what was said is sent. The first to do so decides how.
-func (s *socket) end(f farewell) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ending == nil && !s.lost {
-		f.at = time.Now().UnixMilli()
-		s.ending = &f
-		s.freeLocked()
-		s.startLocked()
-	}
-}
-
-// freeLocked lets the reader go on that waits for its answers to be sent.
-func (s *socket) freeLocked() {
-	s.unsent = 0
-	if s.drained != nil {
-		close(s.drained)
-		s.drained = nil
+		s.conn.Wake()
 	}
 }
 
 // bye is how the server ends a connection that may come back.
 func (s *socket) bye(why string, code websocket.StatusCode, reconnect time.Duration) {
-	s.end(farewell{why: why, reconnect: reconnect, code: code, text: why, counted: why})
+	s.conn.End(ws.Farewell{Frames: [][]byte{appendEndFrame(nil, why, reconnect)}, Code: code, Text: why, Counted: why})
 }
 
 // fail ends the connection for what its client did.
 func (s *socket) fail(code websocket.StatusCode, f *frame, err error) {
 	fault := s.hub.cfg.Front.Explain(err)
-	s.end(farewell{fault: appendFault(nil, f, fault), code: code, text: fault.Code, counted: "refused"})
+	s.conn.End(ws.Farewell{Frames: [][]byte{appendFault(nil, f, fault)}, Code: code, Text: fault.Code, Counted: "refused"})
 }
 
-// lose: nothing can be read any more. It returns false.
-func (s *socket) lose(err error) bool {
-	if websocket.CloseStatus(err) == -1 && !errors.Is(err, net.ErrClosed) {
-		// A fault of the protocol, unless the network's: the library may have said so, or not.
-		s.end(farewell{code: websocket.StatusProtocolError, counted: "gone"})
-		return false
+// Fail implements ws.Handler.
+func (s *socket) Fail(f ws.Fault) {
+	switch f {
+	case ws.TooLarge:
+		s.fail(closeTooLarge, &frame{}, &hark.Error{Kind: hark.TooLarge, Code: "frame-too-large", Msg: "your frames may have " + strconv.Itoa(s.Limit()) + " bytes at most"})
+	case ws.NotText:
+		s.fail(closeBadFrame, &frame{}, errNotJSON)
+	case ws.SlowFrame:
+		s.fail(closeBadFrame, &frame{}, &hark.Error{Kind: hark.Timeout, Code: "frame-timeout", Msg: "a frame did not arrive in time"})
+	case ws.SlowReader:
+		s.bye(endSlow, closeSlow, spread(time.Second))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lost = true
-	s.freeLocked()
-	s.startLocked()
-	return false
-}
-
-// cut ends the connection at once.
-func (s *socket) cut() {
-	_ = s.net.Close()
-	s.lose(net.ErrClosed) // nobody may be reading
-}
-
-// work is what a writer does next.
-type work struct {
-	out     [][]byte
-	sub     *subscription
-	advance []*subscription
-	ending  *farewell
-	lost    bool
-}
-
-// next returns what is to be done; nothing ends the writer.
-func (s *socket) next() (w work, some bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w = work{out: s.out, ending: s.ending, lost: s.lost}
-	s.out = nil
-	s.freeLocked()
-	switch {
-	case len(w.out) > 0 || w.ending != nil || w.lost:
-		return w, true
-	case len(s.turns) > 0:
-		w.sub = s.turns[0]
-		w.sub.queued = false
-		s.turns = shift(s.turns)
-		return w, true
-	case s.advance:
-		s.advance = false
-		w.advance = slices.Clone(s.subs)
-		return w, true
-	}
-	s.active = false
-	return w, false
 }
 
 // buffers are for frames that are being made.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// write sends what there is, and ends.
-func (s *socket) write() {
+// Serve implements ws.Handler: it is one subscription's turn, or, when none has one, those are
+// told how far they are that are quiet.
+func (s *socket) Serve() (more, ok bool) {
+	var sub *subscription
+	var quiet []*subscription
+	s.mu.Lock()
+	if len(s.turns) > 0 {
+		sub = s.turns[0]
+		sub.queued = false
+		s.turns = shift(s.turns)
+	} else if s.advance {
+		s.advance = false
+		quiet = slices.Clone(s.subs)
+	}
+	more = len(s.turns) > 0 || s.advance
+	s.mu.Unlock()
+	if sub == nil {
+		return more, s.tellPositions(quiet)
+	}
 	buf := buffers.Get().(*[]byte)
 	defer func() {
 		if cap(*buf) <= 4*takeBytes { // a huge event's is not kept
 			buffers.Put(buf)
 		}
 	}()
-	for {
-		w, some := s.next()
-		if !some {
-			return
-		}
-		ok := !w.lost
-		for _, b := range w.out {
-			ok = ok && s.send(b)
-		}
-		switch {
-		case ok && w.ending != nil:
-			s.part(w.ending)
-			ok = false
-		case ok && w.sub != nil:
-			ok = s.serve(w.sub, buf)
-		case ok && w.advance != nil:
-			ok = s.tellPositions(w.advance)
-		}
-		if !ok {
-			s.bury()
-			return
-		}
-	}
-}
-
-// send writes one frame. There is no deadline but the sweep's: a slow client is not a lost one.
-func (s *socket) send(b []byte) bool {
-	now := time.Now().UnixMilli()
-	s.writer.moved.Store(now)
-	s.writing.Store(now)
-	err := s.conn.Write(context.Background(), websocket.MessageText, b)
-	s.writing.Store(0)
-	return err == nil
+	return more, s.serve(sub, buf)
 }
 
 // serve sends what there is for a subscription, up to a frame's worth: then it is the others' turn.
@@ -614,7 +381,7 @@ func (s *socket) serve(sub *subscription, buf *[]byte) (ok bool) {
 	}
 	if g := sub.reader.Gap(); g != nil {
 		sub.told = max(sub.told, g.To.Offset)
-		if !s.send(appendSubGap(nil, sub.json, g)) {
+		if !s.conn.Send(appendSubGap(nil, sub.json, g)) {
 			return false
 		}
 	}
@@ -624,7 +391,7 @@ func (s *socket) serve(sub *subscription, buf *[]byte) (ok bool) {
 		b = append(append(b, `],"cursor":"`...), s.hub.log.Cursor(sub.told).String()...)
 		b = append(b, `"}`...)
 		*buf = b
-		if !s.send(b) {
+		if !s.conn.Send(b) {
 			return false
 		}
 	}
@@ -645,7 +412,7 @@ func (s *socket) tellPositions(subs []*subscription) bool {
 			continue
 		}
 		sub.told = at
-		if !s.send(appendSubCursor(nil, "cursor", sub.json, s.hub.log.Cursor(at))) {
+		if !s.conn.Send(appendSubCursor(nil, "cursor", sub.json, s.hub.log.Cursor(at))) {
 			return false
 		}
 	}
@@ -660,37 +427,17 @@ func (s *socket) closeSub(sub *subscription) {
 	}
 }
 
-// part says good-bye, and waits for the client to do so.
-func (s *socket) part(f *farewell) {
-	if f.fault != nil {
-		s.send(f.fault)
-	}
-	if f.why != "" {
-		s.send(appendEndFrame(nil, f.why, f.reconnect))
-	}
-	_ = s.conn.Close(f.code, f.text)
-}
-
-// bury gives back what the connection had. Its writer does it last, and stays active for ever.
-func (s *socket) bury() {
-	_ = s.net.Close()
-	_ = s.conn.CloseNow()
+// Gone implements ws.Handler.
+func (s *socket) Gone(why string) {
 	s.mu.Lock()
 	s.lost = true
-	s.freeLocked()
 	subs := append(s.subs, s.turns...)
-	s.subs, s.turns, s.out = nil, nil, nil
-	why, seat := "gone", s.seat
-	if s.ending != nil {
-		why = s.ending.counted
-	}
+	s.subs, s.turns = nil, nil
+	seat := s.seat
 	s.mu.Unlock()
 	for _, sub := range subs {
 		s.closeSub(sub)
 	}
-	s.hub.sockets.sleepers.forget(s)
-	if s.hub.sockets.remove(s) {
-		s.hub.streams.leave(seat, 1)
-		s.hub.cfg.Hooks.Closed(websocketName, why)
-	}
+	s.hub.streams.leave(seat, 1)
+	s.hub.cfg.Hooks.Closed(websocketName, why)
 }
