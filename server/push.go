@@ -52,6 +52,9 @@ func (d directory) Audience(t hark.TenantID, app string) (*hark.Destination, err
 // platforms is package push as devices see it.
 type platforms struct{ *push.Sender }
 
+// Target implements device.Platforms.
+func (platforms) Target(d *hark.Device) [32]byte { return push.Target(d) }
+
 // Keys implements device.Platforms.
 func (platforms) Keys(a *hark.Destination) (keys []device.VAPIDKey) {
 	for _, s := range a.Secrets {
