@@ -55,6 +55,14 @@ func (t *Tally) text() []byte {
 // outcomeWords are the words of the API, by [push.Outcome].
 var outcomeWords = [...]string{"", "accepted", "retrying", "gone", "suspect", "config_error", "failed", "expired"}
 
+// Word is what an outcome is called.
+func Word(o push.Outcome) string {
+	if int(o) < len(outcomeWords) {
+		return outcomeWords[o]
+	}
+	return "unknown"
+}
+
 // Outcome is what came of one try to push one event to one device.
 type Outcome struct {
 	Device  hark.DeviceID `json:"device"`
@@ -140,10 +148,7 @@ func decodeOutcomes(b []byte) (all []Outcome, err error) {
 	last := int64(0)
 	for len(r.b) > 0 && !r.bad {
 		last += r.varint()
-		o := Outcome{Device: hark.DeviceID(last), At: at}
-		if w := int(r.u8()); w < len(outcomeWords) {
-			o.Outcome = outcomeWords[w]
-		}
+		o := Outcome{Device: hark.DeviceID(last), At: at, Outcome: Word(push.Outcome(r.u8()))}
 		o.Status, o.Try, o.Code, o.Error = int(r.uvarint()), int(r.uvarint()), text(), text()
 		all = append(all, o)
 	}

@@ -33,18 +33,25 @@ func (a *Audiences) tryOne(dest *hark.Destination, d *hark.Device, m *message, n
 	case a.holds.held(dest, d.Kind, now):
 		t.result, t.silent = push.Result{Outcome: push.ConfigError, Code: "held", Wide: true}, true
 	default:
-		t.result = a.cfg.Sender.Send(a.sendCtx, dest, d, m.composed, now)
-		if a.cfg.Hooks.Sent != nil {
-			a.cfg.Hooks.Sent(d.Kind, t.result)
-		}
-		if r := &t.result; r.Outcome == push.ConfigError {
-			if r.Wide {
-				a.holds.hold(dest, d.Kind, now.Add(a.lim.HoldFor))
-			}
-			a.tellConfig(dest, d.Kind, r)
-		}
+		t.result = a.send(dest, d, m)
 	}
 	return t
+}
+
+// send tries once, and holds the platform whose settings are at fault.
+func (a *Audiences) send(dest *hark.Destination, d *hark.Device, m *message) push.Result {
+	now := time.Now()
+	r := a.cfg.Sender.Send(a.sendCtx, dest, d, m.composed, now)
+	if a.cfg.Hooks.Sent != nil {
+		a.cfg.Hooks.Sent(d.Kind, r)
+	}
+	if r.Outcome == push.ConfigError {
+		if r.Wide {
+			a.holds.hold(dest, d.Kind, now.Add(a.lim.HoldFor))
+		}
+		a.tellConfig(dest, d.Kind, &r)
+	}
+	return r
 }
 
 // quarantined is until when a suspect device is left alone.
