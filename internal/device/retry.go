@@ -148,7 +148,7 @@ func (p *page) leave(e *entry) {
 		Due: p.now.Add(leaseFor).UnixMilli()}
 	p.keep(k, e.tries+1)
 	e.lease = &k
-	p.note(e, tried{device: e.device, number: e.tries + 1, result: push.Result{Outcome: push.RetryAt, Code: "slow"}})
+	p.note(e, tried{device: e.device, number: e.tries + 1, result: came(push.RetryAt, "slow", "")})
 }
 
 func (p *page) keep(k store.PushRetryKey, tries int) {
@@ -397,7 +397,7 @@ func (s *retrySource) more(dst []*entry, n int) ([]*entry, bool, error) {
 		}
 		e := &entry{device: devices[row.Device], msg: m, tries: row.tries, from: &row.PushRetryKey}
 		if e.device == nil && why == nil {
-			why = &push.Result{Outcome: push.TargetGone, Code: "deleted"}
+			why = new(came(push.TargetGone, "deleted", ""))
 		}
 		if e.device == nil {
 			e.device = &hark.Device{ID: row.Device, Tenant: s.dest.Tenant}
@@ -430,9 +430,9 @@ func (s *retrySource) message(o hark.Offset) (*message, *push.Result, error) {
 	switch {
 	case m.event == nil:
 		gone := &message{event: &hark.Event{ID: s.a.cfg.Log.ID(o), Tenant: s.dest.Tenant}}
-		return gone, &push.Result{Outcome: push.Expired, Code: "event-gone", Error: "retention took the event"}, nil
+		return gone, new(came(push.Expired, "event-gone", "retention took the event")), nil
 	case m.composed == nil:
-		return m, &push.Result{Outcome: push.PayloadError, Code: "not-composed", Error: "the message cannot be made of the event any more"}, nil
+		return m, new(came(push.PayloadError, "not-composed", "the message cannot be made of the event any more")), nil
 	}
 	return m, nil, nil
 }

@@ -27,11 +27,12 @@ func (a *Audiences) tryOne(dest *hark.Destination, d *hark.Device, m *message, n
 	t := tried{device: d, number: number}
 	switch {
 	case !now.Before(m.composed.Expires()):
-		t.result, t.silent = push.Result{Outcome: push.Expired, Code: "ttl"}, true
+		t.result, t.silent = came(push.Expired, "ttl", ""), true
 	case d.State == hark.DeviceSuspect && now.Before(a.quarantined(d)):
-		t.result, t.silent = push.Result{Outcome: push.TargetSuspect, Code: "quarantined"}, true
+		t.result, t.silent = came(push.TargetSuspect, "quarantined", ""), true
 	case a.holds.held(dest, d.Kind, now):
-		t.result, t.silent = push.Result{Outcome: push.ConfigError, Code: "held", Wide: true}, true
+		t.result, t.silent = came(push.ConfigError, "held", ""), true
+		t.result.Wide = true
 	default:
 		t.result = a.send(dest, d, m)
 	}
@@ -54,6 +55,11 @@ func (a *Audiences) send(dest *hark.Destination, d *hark.Device, m *message) pus
 	return r
 }
 
+// came is what came of a device without a try.
+func came(o push.Outcome, word, why string) push.Result {
+	return push.Result{Outcome: o, Code: word, Error: why}
+}
+
 // quarantined is until when a suspect device is left alone.
 func (a *Audiences) quarantined(d *hark.Device) time.Time {
 	return d.Suspected.Add(time.Duration(d.Strikes) * a.lim.Quarantine)
@@ -68,7 +74,7 @@ func (a *Audiences) tryAny(e *entry) {
 	if err != nil {
 		a.oops("reading the devices of a user", err)
 		e.all = append(e.all, tried{device: e.device, number: e.tries + 1, silent: true,
-			result: push.Result{Outcome: push.RetryAt, Code: "internal", Error: "the user's devices could not be read"}})
+			result: came(push.RetryAt, "internal", "the user's devices could not be read")})
 		return
 	}
 	if e.from == nil && slices.ContainsFunc(all, func(d *hark.Device) bool { return d.ID > e.device.ID }) {
