@@ -52,7 +52,8 @@ var rooms = map[string]string{
 	"server/servertest":    "*",
 	"cmd/hark":             "*",
 
-	"cmd/hark/internal/compare": ". client", // it dials as clients do, so it is no room of the server
+	"internal/push/pushtest":    "internal/h2test", // for tests
+	"cmd/hark/internal/compare": ". client",        // it dials as clients do, so it is no room of the server
 }
 
 // TestRooms holds the policy, and that every package has a place in it and a doc.

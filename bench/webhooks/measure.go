@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -26,32 +27,44 @@ type bench struct {
 	*figures
 	sink     *rig.Sink
 	counters string
+	// debugAddr is where the server offers profiles, if one is asked for.
+	debugAddr string
 }
 
 func measure(ctx context.Context, o options) (*rig.Result, error) {
-	done, err := o.Prepare(ctx, "webhooks")
+	dir, err := os.MkdirTemp(o.dir, "hark-bench-")
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	dir := o.Dir
+	defer os.RemoveAll(dir)
+	o.dir = dir
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if o.bin == "" {
+		if o.bin, err = testenv.Build(ctx, dir); err != nil {
+			return nil, err
+		}
+	}
 	b := &bench{options: o, figures: newFigures(o), counters: dir + "/counters"}
 	if b.sink, err = rig.StartSink(rig.SinkSetup{Counters: b.counters}); err != nil {
 		return nil, err
 	}
 	defer b.sink.Close()
 	result := &rig.Result{Machine: rig.ThisMachine(dir), Setup: o.describe()}
-	for run := range o.Runs {
-		last := run == o.Runs-1
+	for run := range o.runs {
+		last := run == o.runs-1
 		if err = b.run(ctx, run, last); err != nil {
 			err = fmt.Errorf("run %d: %w", run+1, err)
 			break
 		}
 	}
-	if err == nil && o.Wants("idle") {
+	if err == nil && o.wants("idle") {
 		err = b.idleDestinations(ctx)
 	}
-	if err == nil && o.Wants("restart") {
+	if err == nil && o.wants("restart") {
 		err = b.restart(ctx)
 	}
 	result.Figures = b.rows(o)
@@ -60,7 +73,7 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 
 func (o *options) describe() string {
 	return fmt.Sprintf("hark serve, %d destinations, %d B of JSON, synced, keys and attempts on; %d runs of %v, window %d",
-		destinations, eventSize, o.Runs, o.Steady, o.window)
+		destinations, eventSize, o.runs, o.steady, o.window)
 }
 
 // run measures every chosen part once, ours and its bound in turn.
@@ -78,14 +91,14 @@ func (b *bench) run(ctx context.Context, run int, last bool) error {
 		{"latency", b.latencies}, {"single", b.singles}, {"batch", b.batches}, {"fanout", b.fanouts},
 	}
 	for _, step := range steps {
-		if !b.Wants(step.part) {
+		if !b.wants(step.part) {
 			continue
 		}
 		if err := step.do(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", step.part, err)
 		}
 	}
-	if last && b.Wants("rest") {
+	if last && b.wants("rest") {
 		b.say("resting %v", b.rest)
 		if err := rig.Sleep(ctx, b.rest); err != nil {
 			return err
@@ -97,11 +110,23 @@ func (b *bench) run(ctx context.Context, run int, last bool) error {
 
 // start runs a server on a new folder, and measures its memory before any load.
 func (b *bench) start(ctx context.Context, run int) (*testenv.Server, error) {
-	data := fmt.Sprintf("%s/run%d", b.Dir, run)
+	data := fmt.Sprintf("%s/run%d", b.dir, run)
 	if run > 0 {
-		os.RemoveAll(fmt.Sprintf("%s/run%d", b.Dir, run-1))
+		os.RemoveAll(fmt.Sprintf("%s/run%d", b.dir, run-1))
 	}
-	s, err := b.Start(ctx, data, "--key-rate=-1")
+	setup := testenv.Setup{Data: data, Flags: append([]string{"--key-rate=-1", "--log-level=warn"}, strings.Fields(b.flags)...)}
+	if b.profile != "" {
+		addr, err := testenv.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		b.debugAddr = addr
+		setup.Flags = append(setup.Flags, "--debug-addr="+addr)
+	}
+	if b.verbose {
+		setup.Log = os.Stderr
+	}
+	s, err := testenv.Start(ctx, b.bin, setup)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +148,7 @@ func (b *bench) singles(ctx context.Context, s *testenv.Server) error {
 		return err
 	}
 	b.say("one event per request, hark")
-	m, err := b.load(ctx, s, rig.Load{Prefix: "single", Topics: destinations, Batch: 1, Conns: b.conns, Window: b.window}, b.Steady)
+	m, err := b.load(ctx, s, rig.Load{Prefix: "single", Topics: destinations, Batch: 1, Conns: b.conns, Window: b.window}, b.steady)
 	if err != nil {
 		return err
 	}
@@ -148,7 +173,7 @@ func (b *bench) batches(ctx context.Context, s *testenv.Server) error {
 	}
 	b.say("batches of %d, hark", batchSize)
 	m, err := b.load(ctx, s, rig.Load{Prefix: "batch", Topics: destinations, Batch: batchSize, Conns: batchConns,
-		Window: b.window}, b.Steady)
+		Window: b.window}, b.steady)
 	if err != nil {
 		return err
 	}
@@ -213,6 +238,6 @@ func (b *bench) fanouts(ctx context.Context, s *testenv.Server) error {
 }
 
 // boundTime is shorter: bounds have no state that ages, and latencies need few samples.
-func (b *bench) boundTime() time.Duration { return max(b.Steady/3, min(b.Steady, 5*time.Second)) }
+func (b *bench) boundTime() time.Duration { return max(b.steady/3, min(b.steady, 5*time.Second)) }
 
 func (b *bench) say(format string, args ...any) { rig.Say(format, args...) }

@@ -387,12 +387,18 @@ func (s *Stream) Gone() <-chan struct{} { return s.gone }
 // Answer answers the request. It reports whether the answer was written: not if the
 // client took the request back or a GOAWAY did.
 func (s *Stream) Answer(status int, header http.Header, body []byte) bool {
+	return s.AnswerThen(status, header, body, func() {})
+}
+
+// AnswerThen calls then if it will answer, before it does.
+func (s *Stream) AnswerThen(status int, header http.Header, body []byte, then func()) bool {
 	c := s.Conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.streams[s.ID] != s {
 		return false
 	}
+	then()
 	c.block.Reset()
 	c.encoder.WriteField(hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
 	for name, values := range header {

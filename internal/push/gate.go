@@ -119,6 +119,7 @@ func (g *gate) leave(r *Result, now time.Time) {
 			pause = defaultPause
 		}
 		g.shutForLocked(min(pause, maxShut), now)
+	case r.troubled() && now.Before(g.shut): // it was under way when others failed: the same trouble
 	case r.troubled():
 		g.slowLocked()
 		if g.failed++; g.failed >= failures || g.probing {

@@ -16,7 +16,7 @@ import (
 )
 
 // table holds every platform, in the order of the dashboard.
-var table = []*Platform{&webpushPlatform}
+var table = []*Platform{&webpushPlatform, &fcmPlatform, &apnsPlatform}
 
 // Platform is one way to reach devices, as a row that describes itself.
 type Platform struct {
@@ -103,6 +103,8 @@ type environment struct {
 
 	sealer *webpush.Sealer
 	signer *webpush.Signer
+
+	providers providers
 }
 
 // receiptURL is empty for a message that asks for no receipt.

@@ -293,7 +293,7 @@ func (ch *webpushChannel) Send(ctx context.Context, d *hark.Device, payload Payl
 	}
 	plaintext := p.text
 	if p.tail != "" {
-		plaintext = p.with(ch.env.receiptURL(p.message, d))
+		plaintext = withReceipt(p.text, p.tail, ch.env.receiptURL(p.message, d))
 	}
 	r := ch.post(ctx, u, &sub, k, p, plaintext, ch.padding, left)
 	if r.Status == http.StatusRequestEntityTooLarge && ch.padding > len(plaintext) {
@@ -302,16 +302,17 @@ func (ch *webpushChannel) Send(ctx context.Context, d *hark.Device, payload Payl
 	return r
 }
 
-// with returns the JSON with a receipt's URL; without one if that is empty or too long.
-func (p *webpushPayload) with(receipt string) []byte {
-	b := append(make([]byte, 0, len(p.text)+len(p.tail)+len(receipt)+16), p.text...)
+// withReceipt returns JSON, cut before the end of its object "hark", with a receipt's URL in
+// it; without one if that is empty or too long.
+func withReceipt(text []byte, tail, receipt string) []byte {
+	b := append(make([]byte, 0, len(text)+len(tail)+len(receipt)+16), text...)
 	if quoted, err := json.Marshal(receipt); receipt != "" && err == nil && len(quoted)+16 < receiptRoom {
 		if b[len(b)-1] != '{' {
 			b = append(b, ',')
 		}
 		b = append(append(b, `"receipt":`...), quoted...)
 	}
-	return append(b, p.tail...)
+	return append(b, tail...)
 }
 
 func (ch *webpushChannel) post(ctx context.Context, u *url.URL, sub *webpush.Subscription, k *webpush.Key, p *webpushPayload, plaintext []byte, padding int, left time.Duration) Result {
