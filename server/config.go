@@ -92,7 +92,7 @@ type Config struct {
 // StoreConfig tunes the disk side. Its defaults are measured; tests make everything small.
 type StoreConfig struct {
 	Memtable    int64         `help:"Memtable size in bytes (16777216)." env:"HARK_STORE_MEMTABLE" yaml:"memtable" hidden:""`
-	Cache       int64         `help:"Block cache in bytes (33554432)." env:"HARK_STORE_CACHE" yaml:"cache" hidden:""`
+	Cache       int64         `help:"Block cache in bytes (50331648)." env:"HARK_STORE_CACHE" yaml:"cache" hidden:""`
 	Tail        int           `help:"Bytes of the newest events kept in memory (33554432)." env:"HARK_STORE_TAIL" yaml:"tail" hidden:""`
 	BucketBytes int64         `help:"Bytes after which retention's next bucket begins (268435456)." env:"HARK_STORE_BUCKET_BYTES" yaml:"bucket_bytes" hidden:""`
 	BucketAge   time.Duration `help:"Age after which retention's next bucket begins (1h)." env:"HARK_STORE_BUCKET_AGE" yaml:"bucket_age" hidden:""`

@@ -50,19 +50,19 @@ type counter struct {
 
 func (c *counter) run() error {
 	for c.at < c.end && c.keys > 0 {
-		held, from, to, ok := c.log.nextStretch(c.tenant, c.at, c.end)
+		s, ok := c.log.nextStretch(c.tenant, c.at, c.end)
 		if !ok {
 			c.at = c.end
 			return nil
 		}
-		topics, few, err := c.log.topicsOf(c.tenant, held, c.patterns)
+		topics, few, err := c.log.topicsOf(c.tenant, s.bucket, c.patterns)
 		if err != nil {
 			return err
 		}
 		if few {
-			err = c.byTopic(held, topics, from, to)
+			err = c.byTopic(s.bucket, topics, s.from, s.to)
 		} else {
-			err = c.byEvent(from, to)
+			err = c.byEvent(s.from, s.to)
 		}
 		if err != nil {
 			return err

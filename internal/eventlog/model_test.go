@@ -165,9 +165,10 @@ func (w *world) matching(t hark.TenantID, ps []hark.Pattern, after hark.Offset) 
 func (w *world) walk(t hark.TenantID, ps []hark.Pattern, after hark.Offset) {
 	want, at, pages := w.matching(t, ps, after), after, 0
 	limit := []int{0, 1, 2, 7, 50, 1000}[w.rng.IntN(6)]
+	stretch := []int{0, 0, 1000, 20_000}[w.rng.IntN(4)]
 	removed := w.floor[t] > after && slices.ContainsFunc(w.all[after:w.floor[t]], func(e *hark.Event) bool { return e.Tenant == t })
 	for {
-		p, err := w.log.Read(t, Query{Patterns: ps, After: at, Limit: limit})
+		p, err := w.log.Read(t, Query{Patterns: ps, After: at, Limit: limit, Stretch: stretch})
 		if err != nil {
 			w.t.Fatal(err)
 		}

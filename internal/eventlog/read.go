@@ -15,6 +15,10 @@ type Query struct {
 	After    hark.Offset
 	// Limit is how many events to return at most; 0 for 100, at most [hark.MaxPageSize].
 	Limit int
+	// Stretch is how much of what is stored a read through the topic index may pass over, in
+	// bytes, about; 0 for as much as it takes to find Limit events. Reads for several that
+	// are at one place, in short stretches and in turn, find what they need in memory.
+	Stretch int
 }
 
 // Page is one bounded read.
@@ -99,19 +103,22 @@ func (b budget) spent() bool { return b.events <= 0 || b.bytes <= 0 || b.keys <=
 func (l *Log) readDisk(t hark.TenantID, q Query, end hark.Offset, p *Page) error {
 	left := budget{events: q.Limit, bytes: readBytes, keys: readKeys}
 	for !left.spent() && p.Next < end {
-		bucket, from, to, ok := l.nextStretch(t, p.Next, end)
+		s, ok := l.nextStretch(t, p.Next, end)
 		if !ok {
 			p.Next = end
 			return nil
 		}
-		topics, few, err := l.topicsOf(t, bucket, q.Patterns)
+		topics, few, err := l.topicsOf(t, s.bucket, q.Patterns)
 		if err != nil {
 			return err
 		}
 		if few {
-			err = l.readTopics(t, bucket, topics, from, to, &left, p)
+			if s.cut(q.Stretch) {
+				left.keys = 0 // it is the last of this read
+			}
+			err = l.readTopics(t, s.bucket, topics, s.from, s.to, &left, p)
 		} else {
-			err = l.readEvents(t, q.Patterns, from, to, &left, p)
+			err = l.readEvents(t, q.Patterns, s.from, s.to, &left, p)
 		}
 		if err != nil {
 			return err
@@ -120,24 +127,44 @@ func (l *Log) readDisk(t hark.TenantID, q Query, end hark.Offset, p *Page) error
 	return nil
 }
 
-// nextStretch returns where the tenant's next events are in [after+1, end]: the
-// first bucket that holds some, and their offsets in it.
-func (l *Log) nextStretch(t hark.TenantID, after, end hark.Offset) (b store.Bucket, from, to hark.Offset, ok bool) {
+// stretch is where a tenant has events: offsets in [from, to) of a bucket, and what it has
+// there in all.
+type stretch struct {
+	bucket   store.Bucket
+	from, to hark.Offset
+	usage    store.Usage
+}
+
+// cut makes a stretch shorter that holds more than some bytes, about; 0 is no bound.
+func (s *stretch) cut(bytes int) bool {
+	if bytes == 0 {
+		return false
+	}
+	size := max(s.usage.Bytes, 1) / uint64(s.usage.Last-s.usage.First+1) // of an offset
+	if n := uint64(bytes) / max(size, 1); uint64(s.to-s.from) > n {
+		s.to = s.from + hark.Offset(max(n, 1))
+		return true
+	}
+	return false
+}
+
+// nextStretch returns where the tenant's next events are in [after+1, end].
+func (l *Log) nextStretch(t hark.TenantID, after, end hark.Offset) (s stretch, ok bool) {
 	for {
 		cur, next, ok := l.index.bucketOf(after + 1)
 		if !ok {
-			return 0, 0, 0, false
+			return s, false
 		}
 		held, ok := l.index.nextHeld(t, cur.Bucket)
 		if !ok || held.usage.First > end {
-			return 0, 0, 0, false
+			return s, false
 		}
-		from, to = max(after+1, held.usage.First), min(held.usage.Last, end)+1
+		from, to := max(after+1, held.usage.First), min(held.usage.Last, end)+1
 		if from < to {
-			return held.bucket, from, to, true
+			return stretch{held.bucket, from, to, held.usage}, true
 		}
 		if next > end { // past what the tenant has in the newest bucket
-			return 0, 0, 0, false
+			return s, false
 		}
 		after = next - 1
 	}

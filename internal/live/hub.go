@@ -123,6 +123,7 @@ type Hub struct {
 	impatient impatient
 	sockets   sockets
 	batch     atomic.Uint64
+	fed       atomic.Int64 // when a feed last had something, in Unix milliseconds
 
 	mu    sync.RWMutex // guards below; the pump holds it for reading
 	feeds map[feedKey]*feed
@@ -232,6 +233,9 @@ func (h *Hub) put(events []*hark.Event, enc *encoder) []*feed {
 		})
 	}
 	h.mark.Store(uint64(events[len(events)-1].ID.Offset))
+	if len(enc.touched) > 0 {
+		h.fed.Store(now.UnixMilli())
+	}
 	return enc.touched
 }
 

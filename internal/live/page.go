@@ -1,18 +1,25 @@
 package live
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/eventlog"
 )
 
-// pageEvents is how many events a page holds at most; the log bounds its bytes.
-const pageEvents = 1000
+const (
+	// pageEvents is how many events a page holds at most; the log bounds its bytes.
+	pageEvents = 1000
+	// sharedStretch is how much of the log those read at once who do it in turn, in bytes,
+	// about: the store's cache holds several.
+	sharedStretch = 4 << 20
+)
 
 // pages are encoded stretches of the log, shared by the readers of one query that
 // catch up. Those of one query never overlap.
@@ -47,10 +54,11 @@ func (s *pages) init(h *Hub) {
 	s.hub, s.byKey, s.used = h, map[feedKey]*chapter{}, list.New()
 }
 
-// get returns a page that holds what comes behind a position, reading it if it has to.
+// get returns a page that holds what comes behind a position, reading it if it has to, and
+// then not more of the log than a stretch, unless that is 0.
 // A page without frames moves its reader on all the same. A gap is told with the page
 // after it. The page's end is the position that was given when there is nothing more.
-func (s *pages) get(f *feed, after hark.Offset) (*segment, *hark.Gap, error) {
+func (s *pages) get(f *feed, after hark.Offset, stretch int) (*segment, *hark.Gap, error) {
 	for {
 		c, p, bound := s.find(f.key, after)
 		if p != nil {
@@ -64,7 +72,7 @@ func (s *pages) get(f *feed, after hark.Offset) (*segment, *hark.Gap, error) {
 			s.done(f.key, c)
 			continue
 		}
-		seg, gap, err := s.read(f, after, bound)
+		seg, gap, err := s.read(f, after, bound, stretch)
 		if err == nil && gap == nil && seg.to > after {
 			s.keep(f.key, c, seg)
 		}
@@ -138,8 +146,8 @@ func (s *pages) drop(e *list.Element) {
 
 // read reads one page behind a position, up to bound. It ends at what the pump has put
 // into the feeds, so that its reader can go on there.
-func (s *pages) read(f *feed, after, bound hark.Offset) (*segment, *hark.Gap, error) {
-	got, err := s.hub.log.Read(f.query.Tenant, eventlog.Query{Patterns: f.query.Patterns, After: after, Limit: pageEvents})
+func (s *pages) read(f *feed, after, bound hark.Offset, stretch int) (*segment, *hark.Gap, error) {
+	got, err := s.hub.log.Read(f.query.Tenant, eventlog.Query{Patterns: f.query.Patterns, After: after, Limit: pageEvents, Stretch: stretch})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -170,17 +178,22 @@ func (s *pages) read(f *feed, after, bound hark.Offset) (*segment, *hark.Gap, er
 	return seg, got.Gap, nil
 }
 
-// fetchQueue is the parked streams that wish for what comes next, in turn. Each is in it at most
+// fetchQueue is the parked streams that wish for what comes next. Each is in it at most
 // once, and not when it is closed: who comes and goes in a hurry leaves no work behind.
+//
+// They have their turns in rounds, and in a round in the order of the log: those that are at
+// one place follow each other, and find in memory what the first of them had to read.
 type fetchQueue struct {
 	mu      sync.Mutex // guards below, and the streams' turns
-	streams list.List  // of *stream
+	waiting list.List  // of *stream, for the next round
+	round   list.List  // of *stream
+	many    bool       // the round began with several
 	wake    chan struct{}
 }
 
 func (q *fetchQueue) push(st *stream) {
 	q.mu.Lock()
-	st.turn = q.streams.PushBack(st)
+	st.turn = q.waiting.PushBack(st)
 	q.mu.Unlock()
 	q.signal()
 }
@@ -190,24 +203,45 @@ func (q *fetchQueue) drop(st *stream) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if st.turn != nil {
-		q.streams.Remove(st.turn)
+		q.waiting.Remove(st.turn) // of one list, and the other does nothing
+		q.round.Remove(st.turn)
 		st.turn = nil
 	}
 }
 
-func (q *fetchQueue) pop() *stream {
+// pop returns the next stream, or nil, and whether there are others in its round.
+func (q *fetchQueue) pop() (st *stream, many bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	first := q.streams.Front()
-	if first == nil {
-		return nil
+	if q.round.Len() == 0 {
+		q.beginLocked()
 	}
-	st := q.streams.Remove(first).(*stream)
+	first := q.round.Front()
+	if first == nil {
+		return nil, false
+	}
+	st = q.round.Remove(first).(*stream)
 	st.turn = nil
-	if q.streams.Len() > 0 { // one signal may stand for many
+	if q.round.Len()+q.waiting.Len() > 0 { // one signal may stand for many
 		q.signal()
 	}
-	return st
+	return st, q.many
+}
+
+// beginLocked begins a round with all who wait.
+func (q *fetchQueue) beginLocked() {
+	streams := make([]*stream, 0, q.waiting.Len())
+	for e := q.waiting.Front(); e != nil; e = e.Next() {
+		streams = append(streams, e.Value.(*stream))
+	}
+	q.waiting.Init()
+	slices.SortFunc(streams, func(a, b *stream) int {
+		return cmp.Or(cmp.Compare(a.feed.query.Tenant, b.feed.query.Tenant), cmp.Compare(a.asked, b.asked))
+	})
+	for _, st := range streams {
+		st.turn = q.round.PushBack(st)
+	}
+	q.many = len(streams) > 1
 }
 
 func (q *fetchQueue) signal() {
@@ -217,18 +251,56 @@ func (q *fetchQueue) signal() {
 	}
 }
 
+// pace keeps who catches up from taking a processor all the time while there are live events:
+// reading is work without a pause, and whoever has those must find a processor that is free.
+type pace struct {
+	owed time.Duration
+}
+
+const (
+	// restFrom is how long is read before there is a rest: shorter ones take longer than was asked for.
+	restFrom = time.Millisecond
+	// liveFor is how long after a live event the next one is expected.
+	liveFor = 100 * time.Millisecond
+)
+
+// rest lets as much time go by as was worked, if there are live events.
+func (p *pace) rest(ctx context.Context, h *Hub, worked time.Duration) {
+	now := time.Now()
+	if now.Sub(time.UnixMilli(h.fed.Load())) > liveFor {
+		p.owed = 0
+		return
+	}
+	if p.owed += worked; p.owed < restFrom {
+		return
+	}
+	select {
+	case <-time.After(p.owed):
+	case <-ctx.Done():
+	}
+	p.owed = max(p.owed-time.Since(now), -restFrom)
+}
+
 // fetchLoop reads pages for parked streams.
 func (h *Hub) fetchLoop(ctx context.Context) {
+	var pace pace
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.fetches.wake:
 		}
-		for st := h.fetches.pop(); st != nil; st = h.fetches.pop() {
-			m := message{kind: pageCame, stream: st}
-			m.page, m.gap, m.err = h.pages.get(st.feed, st.asked)
+		for st, many := h.fetches.pop(); st != nil; st, many = h.fetches.pop() {
+			stretch := 0
+			if many {
+				stretch = sharedStretch
+			}
+			m, began := message{kind: pageCame, stream: st}, time.Now()
+			m.page, m.gap, m.err = h.pages.get(st.feed, st.asked, stretch)
 			st.shard.post(m)
+			if many {
+				pace.rest(ctx, h, time.Since(began))
+			}
 		}
 	}
 }

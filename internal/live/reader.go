@@ -81,7 +81,7 @@ func (r *Reader) TakeSome(dst []byte, max, n int) (frames []byte, took int, more
 // fetch reads the next page.
 func (r *Reader) fetch() error {
 	r.hub.readers <- struct{}{}
-	page, gap, err := r.hub.pages.get(r.feed, r.spot.pos)
+	page, gap, err := r.hub.pages.get(r.feed, r.spot.pos, 0)
 	<-r.hub.readers
 	if err != nil {
 		return err

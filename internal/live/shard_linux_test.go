@@ -45,7 +45,7 @@ func TestHalfAnEventIsLost(t *testing.T) {
 		}
 		h := st.shard.hub
 		for range 2 { // it may ask once more
-			if next := h.fetches.pop(); next != nil {
+			if next, _ := h.fetches.pop(); next != nil {
 				st.shard.paged(&message{stream: st, err: errors.New("the disk is gone")})
 			}
 		}

@@ -26,6 +26,10 @@ const FolderFormat = 1
 // one-way. Before the first release there is nobody to go back.
 const pebbleFormat = pebble.FormatValueSeparation
 
+// defaultCache: Pebble takes what memtables hold out of it, mostly two of them. Of 32 MiB
+// nothing was left, and clients that came back to one stretch of the log read each block anew.
+const defaultCache = 48 << 20
+
 // Options say where and how to open a store. The zero value of each but Dir is usable.
 type Options struct {
 	// Dir is the data folder; it is made when missing.
@@ -34,7 +38,7 @@ type Options struct {
 	FS vfs.FS
 	// MemTableSize bounds each memtable; 0 for 16 MiB.
 	MemTableSize uint64
-	// CacheSize is the block cache; 0 for 32 MiB.
+	// CacheSize is the block cache; 0 for 48 MiB.
 	CacheSize int64
 	// Logger gets Pebble's messages; nil for none.
 	Logger *slog.Logger
@@ -68,7 +72,7 @@ func Open(o Options) (*Store, error) {
 	if err := checkFormat(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
-	s := &Store{fs: o.FS, dir: o.Dir, cache: pebble.NewCache(cmpOr(o.CacheSize, 32<<20))}
+	s := &Store{fs: o.FS, dir: o.Dir, cache: pebble.NewCache(cmpOr(o.CacheSize, defaultCache))}
 	name := o.FS.PathJoin(o.Dir, "pebble")
 	if err := makeFolder(o.FS, name); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
@@ -153,7 +157,7 @@ func PebbleOptions(o Options) *pebble.Options {
 	p := &pebble.Options{
 		FS:                          &guardFS{FS: o.FS, fatal: log.Fatalf},
 		FormatMajorVersion:          pebbleFormat,
-		CacheSize:                   cmpOr(o.CacheSize, 32<<20),
+		CacheSize:                   cmpOr(o.CacheSize, defaultCache),
 		MemTableSize:                cmpOr(o.MemTableSize, 16<<20),
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
