@@ -75,7 +75,7 @@ type Config struct {
 	PushAddressRate    float64  `help:"Subscriptions that one address may make in an hour, and ten times fewer user agents; 0 for the default of 3000, negative for no limit." env:"HARK_PUSH_ADDRESS_RATE" yaml:"push_address_rate"`
 	PushAddressSockets int      `help:"User agents of one address that may be connected to the push service (2000)." env:"HARK_PUSH_ADDRESS_SOCKETS" yaml:"push_address_sockets"`
 
-	Demo      bool   `help:"Serve the demo page /demo/chat, as hark dev does." env:"HARK_DEMO" yaml:"demo"`
+	Demo      bool   `help:"Serve the demo pages /demo/chat and /demo/push, as hark dev does." env:"HARK_DEMO" yaml:"demo"`
 	DebugAddr string `help:"Loopback address for profiles (pprof); off when empty." placeholder:"HOST:PORT" env:"HARK_DEBUG_ADDR" yaml:"debug_addr" hidden:""`
 
 	LogLevel  string `help:"debug, info, warn or error (info)." env:"HARK_LOG_LEVEL" yaml:"log_level"`

@@ -182,4 +182,4 @@ var homeTemplate = template.Must(template.New("home").Parse(`<!doctype html><htm
 <pre>curl {{.URL}}/v1/events \
 {{if not .Dev}}  -H "Authorization: Bearer $HARK_KEY" \
 {{end}}  -d '{"topic":"orders.paid","data":{"order":1042}}'</pre>
-<p><a href="/bins">Request bins</a>: a URL that shows what it is sent · {{if .Demo}}<a href="/demo/chat">Chat demo</a>: events in a browser, live · {{end}}<a href="/docs">The API, route by route</a> · <a href="/openapi.json">openapi.json</a></p>`))
+<p><a href="/bins">Request bins</a>: a URL that shows what it is sent · {{if .Demo}}<a href="/demo/chat">Chat demo</a>: events in a browser, live · <a href="/demo/push">Push demo</a>: when it is closed, too · {{end}}<a href="/docs">The API, route by route</a> · <a href="/openapi.json">openapi.json</a></p>`))

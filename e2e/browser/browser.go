@@ -1,6 +1,7 @@
 // Package browser drives a real Chromium for the tests and pictures of Hark's pages,
-// over the DevTools protocol on a pipe: no port, no WebSocket, no driver to install;
-// and a real Firefox (firefox.go), as far as the tests of the JavaScript client need it.
+// over the DevTools protocol on a pipe: no port, no WebSocket, no driver to install, and its
+// service workers (worker.go); and a real Firefox (firefox.go), as far as the tests of the
+// JavaScript client and of push need it.
 // Every browser has a profile of its own and ends with its process group.
 package browser
 
@@ -168,6 +169,11 @@ func (b *Browser) Allow(ctx context.Context, permissions ...string) error {
 	return b.call(ctx, "", "Browser.grantPermissions", map[string]any{"permissions": permissions}, nil)
 }
 
+// Allow grants permissions to every page of the browser, and no others.
+func (p *Page) Allow(ctx context.Context, permissions ...string) error {
+	return p.b.Allow(ctx, permissions...)
+}
+
 // View is how a page looks at the world.
 type View struct {
 	Width, Height int
@@ -188,6 +194,8 @@ type Page struct {
 	// Guarded by the browser's mu.
 	said    []string // uncaught exceptions, refused loads, dialogs
 	fetched []string // URLs
+	// registrations are ids of service workers, by origin.
+	registrations map[string]string
 }
 
 // Open opens a tab on a URL and waits until it has loaded.
@@ -312,11 +320,11 @@ func (p *Page) Eval(ctx context.Context, script string, out any) error {
 	return json.Unmarshal(got.Result.Value, out)
 }
 
-// Until waits until script is true.
+// Until waits until script, or what it promises, is true.
 func (p *Page) Until(ctx context.Context, script string) error {
 	for {
 		var ok bool
-		err := p.Eval(ctx, "!!("+script+")", &ok)
+		err := p.Eval(ctx, "(async () => !!(await ("+script+")))()", &ok)
 		if err == nil && ok {
 			return nil
 		}
@@ -403,6 +411,8 @@ func (p *Page) event(method string, params json.RawMessage) {
 	}
 	json.Unmarshal(params, &e)
 	switch method {
+	case "ServiceWorker.workerRegistrationUpdated":
+		p.registered(params)
 	case "Runtime.exceptionThrown":
 		p.said = append(p.said, "exception: "+e.ExceptionDetails.Text+" "+e.ExceptionDetails.Exception.Description)
 	case "Log.entryAdded":

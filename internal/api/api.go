@@ -101,7 +101,6 @@ type API struct {
 	MaxEvent int
 
 	Devices  Devices
-	Receipts Receipts
 	Bins     Bins
 	Captures Captures
 	// RedactSource hides the secret fields of a source's settings.

@@ -26,7 +26,7 @@ var roomName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`) // one token of a top
 func (w *Web) ChatPage() http.Handler {
 	return w.handle(func(rw http.ResponseWriter, r *http.Request) error {
 		if !w.Demo {
-			return &refusal{Status: 404, Head: "No demo here", Detail: "hark dev serves it; hark serve does with --demo."}
+			return noDemo()
 		}
 		room := r.URL.Query().Get("room")
 		if !roomName.MatchString(room) {
@@ -38,4 +38,8 @@ func (w *Web) ChatPage() http.Handler {
 			Ways []way
 		}{newBase(r, "Chat demo"), room, ways})
 	})
+}
+
+func noDemo() error {
+	return &refusal{Status: 404, Head: "No demo here", Detail: "hark dev serves it; hark serve does with --demo."}
 }

@@ -1,6 +1,6 @@
 // Package web serves the pages that people look at: /bins and /bins/{id}, the first
-// piece of the dashboard, and the demo /demo/chat, which is a client of the API like
-// any other and has no data of its own. Pages are rendered here, with html/template; what makes them
+// piece of the dashboard, and the demos /demo/chat and /demo/push, which are clients of
+// the API like any other and have no data of their own. Pages are rendered here, with html/template; what makes them
 // live is one small script. Nothing is built, and nothing is loaded from elsewhere.
 //
 // # What a page is
@@ -12,6 +12,7 @@
 //	GET  /bins/{id}/{request}         list and that request; ?tab= and ?as= choose what is shown
 //	GET  /bins/{id}/{request}/body    the body as a download, never as a page
 //	GET  /demo/chat                   a chat room over any live transport; ?room= names it
+//	GET  /demo/push                   be pushed to, send yourself something, see what arrives
 //	GET  /assets/{digest}/{name}      style and script, under a digest of them, kept for ever
 //
 // Reading needs no script: the list, every tab and every form of a body is a link. With
@@ -25,6 +26,7 @@
 // Captured text reaches a page through html/template only. The script sets text, never
 // markup: the policy demands Trusted Types and defines none, so that a browser refuses
 // innerHTML and its like; no inline script, style or foreign origin is allowed either.
+// The push demo alone has one type, for the URL of its service worker.
 // Bodies are downloads with a sandbox of their own. What is shown of a body is bounded:
 // formatting never makes more than maxShown bytes, whatever the nesting.
 //
@@ -43,5 +45,5 @@
 // style of their own. Colours keep WCAG AA contrast, every control has a visible focus,
 // and motion stops for those who ask for less.
 //
-// Read in this order: web.go, bin.go, view.go, body.go, chat.go, templates, assets.
+// Read in this order: web.go, bin.go, view.go, body.go, chat.go, push.go, templates, assets.
 package web

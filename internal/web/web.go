@@ -66,7 +66,7 @@ type Config struct {
 	Curl func(c *hark.Capture, url string) string
 	// Schemes are those that a bin can verify with, in the order of the form.
 	Schemes []Scheme
-	// Demo serves the chat demo.
+	// Demo serves the demos.
 	Demo bool
 	Log  *slog.Logger
 }
@@ -129,13 +129,18 @@ func newBase(r *http.Request, title string) base {
 	return b
 }
 
-// render writes a template; nothing is sent when it fails.
+// render writes a template under the pages' policy; nothing is sent when it fails.
 func (w *Web) render(rw http.ResponseWriter, status int, name string, data any) error {
+	return w.renderUnder(policy, rw, status, name, data)
+}
+
+func (w *Web) renderUnder(policy string, rw http.ResponseWriter, status int, name string, data any) error {
 	var page bytes.Buffer
 	if err := w.pages.ExecuteTemplate(&page, name, data); err != nil {
 		return err
 	}
 	setHeaders(rw.Header())
+	rw.Header().Set("Content-Security-Policy", policy)
 	rw.WriteHeader(status)
 	rw.Write(page.Bytes())
 	return nil

@@ -65,7 +65,11 @@ async function subscribed(publicKey: string): Promise<PushSubscription> {
     s = null;
   }
   try {
-    return s ?? await pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: bytes(publicKey) });
+    return s ?? await Promise.race([
+      pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: bytes(publicKey) }),
+      // Without a network Chromium waits for ever.
+      new Promise<never>((_, reject) => setTimeout(reject, 20_000, new Error("no answer"))),
+    ]);
   } catch (e) {
     const { name, message } = e as Error;
     if (name === "NotAllowedError") throw new HarkError("the user does not want notifications", undefined, "push-denied");

@@ -75,7 +75,7 @@ export function read(payload: string | undefined, scope: string): Note {
   return {
     title: title || new URL(scope).host, message, bare, badge: badge === undefined ? undefined : Math.floor(badge),
     options: trimmed<Loose>({
-      body: body || "You have a new message", tag, renotify: (tag && flag("renotify")) || undefined,
+      body: body || (bare ? "You have a new message" : undefined), tag, renotify: (tag && flag("renotify")) || undefined,
       icon: image("icon"), image: image("image"), badge: image("badge"),
       lang: /^[A-Za-z0-9-]{2,35}$/.test(String(n.lang)) ? n.lang : undefined, dir: ["ltr", "rtl"].find((d) => d === n.dir),
       silent: flag("silent"), requireInteraction: flag("requireInteraction"),
