@@ -16,10 +16,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -28,35 +26,24 @@ import (
 
 // options are the flags.
 type options struct {
-	short   bool
-	runs    int
-	steady  time.Duration
-	warm    time.Duration
-	conns   int
-	size    int
-	json    string
-	bin     string
-	dir     string
-	flags   string
-	profile string
+	rig.Common
+	warm  time.Duration
+	conns int
+	size  int
 }
 
 func parseOptions() options {
 	var o options
-	flag.BoolVar(&o.short, "short", false, "a first look: 1 run of 5 s")
-	flag.IntVar(&o.runs, "runs", 5, "runs; the medians count")
-	flag.DurationVar(&o.steady, "steady", 15*time.Second, "how long each measurement is")
+	o.Define("1 run of 5 s")
+	flag.IntVar(&o.Runs, "runs", 5, "runs; the medians count")
+	flag.DurationVar(&o.Steady, "steady", 15*time.Second, "how long each measurement is")
 	flag.DurationVar(&o.warm, "warm", 2*time.Second, "load before each measurement")
 	flag.IntVar(&o.conns, "conns", 64, "the sender's connections")
 	flag.IntVar(&o.size, "size", 8<<10, "bytes of a body")
-	flag.StringVar(&o.json, "json", "", "also write the result, with every run, to this file")
-	flag.StringVar(&o.bin, "bin", "", "the hark binary (built when empty)")
-	flag.StringVar(&o.dir, "dir", "", "folder for data (a temporary one when empty)")
-	flag.StringVar(&o.flags, "flags", "", "more flags for hark serve, apart by spaces")
-	flag.StringVar(&o.profile, "profile", "", "write a processor profile of the server at saturation to this file")
-	flag.Parse()
-	if o.short {
-		o.runs, o.steady = 1, 5*time.Second
+	o.DefineProfile()
+	o.Parse()
+	if o.Short {
+		o.Runs, o.Steady = 1, 5*time.Second
 	}
 	return o
 }
@@ -67,7 +54,6 @@ const secret = "a-long-secret-that-nobody-guesses"
 type bench struct {
 	options
 	counters string
-	debug    string // address of the server's profiles
 
 	rate, latency, cpu, others rig.Figure
 }
@@ -75,45 +61,25 @@ type bench struct {
 func main() {
 	rig.Roles()
 	o := parseOptions()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	result, err := measure(ctx, o)
-	if result != nil {
-		result.WriteTable(os.Stdout)
-		if o.json != "" && err == nil {
-			err = result.WriteFile(o.json)
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/ingest:", err)
-		os.Exit(1)
-	}
-	if n := result.Failed(); n > 0 {
-		fmt.Printf("\n%d figures fail\n", n)
-		os.Exit(1)
-	}
+	o.Main("ingest", func(ctx context.Context) (*rig.Result, error) { return measure(ctx, o) })
 }
 
 func measure(ctx context.Context, o options) (*rig.Result, error) {
-	dir, err := os.MkdirTemp(o.dir, "hark-bench-ingest-")
+	done, err := o.Prepare(ctx, "ingest")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer done()
+	dir := o.Dir
 	b := &bench{options: o, counters: filepath.Join(dir, "counters"),
 		rate: rig.Figure{Name: "signed webhooks, synced", Unit: "answered/s", Bar: rig.Bar{RatioAtLeast: 0.6},
 			Note: "bound: net/http that reads the body and computes the HMAC"},
 		latency: rig.Figure{Name: "answer p99 at half of saturation", Unit: "ms", Bar: rig.Bar{AtMost: 10}},
 		cpu:     rig.Figure{Name: "processor at saturation", Unit: "s per 1000"},
-		others:  rig.Figure{Name: "other programs meanwhile", Unit: "cores", Note: "figures are only good when this is near 0"},
+		others:  rig.Others(),
 	}
-	if b.bin == "" {
-		if b.bin, err = testenv.Build(ctx, dir); err != nil {
-			return nil, err
-		}
-	}
-	result := &rig.Result{Machine: rig.ThisMachine(dir), Setup: fmt.Sprintf("hark serve, one source of scheme github, bodies of %d B, %d connections; %d runs of %v", b.size, b.conns, b.runs, b.steady)}
-	for run := range b.runs {
+	result := &rig.Result{Machine: rig.ThisMachine(dir), Setup: fmt.Sprintf("hark serve, one source of scheme github, bodies of %d B, %d connections; %d runs of %v", b.size, b.conns, b.Runs, b.Steady)}
+	for run := range b.Runs {
 		rig.Say("run %d", run+1)
 		if err = b.run(ctx, filepath.Join(dir, fmt.Sprint("run", run))); err != nil {
 			break
@@ -137,16 +103,7 @@ func (b *bench) run(ctx context.Context, data string) error {
 	}
 	rig.Say("bare      %s/s", rig.Number(bound.rate))
 
-	setup := testenv.Setup{Data: data, Flags: append([]string{"--source-rate=-1", "--log-level=warn"}, strings.Fields(b.flags)...)}
-	if b.profile != "" {
-		addr, err := testenv.FreePort()
-		if err != nil {
-			return err
-		}
-		setup.Flags = append(setup.Flags, "--debug-addr="+addr)
-		b.debug = addr
-	}
-	s, err := testenv.Start(ctx, b.bin, setup)
+	s, err := b.Start(ctx, data, "--source-rate=-1")
 	if err != nil {
 		return err
 	}
@@ -155,7 +112,7 @@ func (b *bench) run(ctx context.Context, data string) error {
 	if err != nil {
 		return err
 	}
-	profiled := b.profileServer(ctx)
+	profiled := b.ProfileServer(ctx, "ingest", b.warm+b.Steady)
 	full, err := b.load(ctx, s.Setup.Addr, path, s.PID(), 0)
 	<-profiled
 	if err != nil {
@@ -212,7 +169,7 @@ func (b *bench) load(ctx context.Context, addr, path string, pid int, rate float
 	serverBefore, _ := testenv.CPU(pid)
 	busyBefore, _ := testenv.Busy()
 	start := time.Now()
-	if err := rig.Sleep(ctx, b.steady); err != nil {
+	if err := rig.Sleep(ctx, b.Steady); err != nil {
 		return m, err
 	}
 	after, err := p.Report()
@@ -236,24 +193,4 @@ func (b *bench) load(ctx context.Context, addr, path string, pid int, rate float
 	m.others = max(0, busy-busyBefore-(server-serverBefore)-(after.CPU-before.CPU)) / took
 	_, err = p.Stop()
 	return m, err
-}
-
-// profileServer writes a processor profile while the load is measured, if one is asked for.
-func (b *bench) profileServer(ctx context.Context) <-chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if b.profile == "" || rig.Sleep(ctx, b.warm) != nil {
-			return
-		}
-		debug := testenv.API{Base: "http://" + b.debug, Client: &http.Client{}}
-		answer, err := debug.Do(ctx, "GET", fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(b.steady.Seconds())-1)), nil)
-		if err == nil {
-			err = os.WriteFile(b.profile, answer.Body, 0o644)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "no profile:", err)
-		}
-	}()
-	return done
 }

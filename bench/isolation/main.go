@@ -13,10 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -24,84 +20,33 @@ import (
 )
 
 type options struct {
-	short   bool
-	runs    int
-	steady  time.Duration
+	rig.Common
 	backlog int
 	hanging int
 	rate    float64
-	only    string
-	json    string
-	bin     string
-	dir     string
-	flags   string
-	verbose bool
 }
 
 var parts = []string{"hang", "both", "dead", "tenant"}
 
 func parseOptions() options {
 	var o options
-	flag.BoolVar(&o.short, "short", false, "a first look: 8 s measurements, a backlog of 100,000, 1,000 hanging destinations")
-	flag.IntVar(&o.runs, "runs", 3, "runs; the medians count")
-	flag.DurationVar(&o.steady, "steady", 0, "how long each measurement is (30s; 8s if short)")
+	o.Define("8 s measurements, a backlog of 100,000, 1,000 hanging destinations", parts...)
+	flag.IntVar(&o.Runs, "runs", 3, "runs; the medians count")
+	flag.DurationVar(&o.Steady, "steady", 0, "how long each measurement is (30s; 8s if short)")
 	flag.IntVar(&o.backlog, "backlog", 0, "events behind the dead endpoint (1,000,000; 100,000 if short)")
 	flag.IntVar(&o.hanging, "hanging", 0, "hanging destinations of the bad tenant (5,000; 1,000 if short)")
 	flag.Float64Var(&o.rate, "rate", 200, "good events per second")
-	flag.StringVar(&o.only, "only", strings.Join(parts, ","), "which parts to run")
-	flag.StringVar(&o.json, "json", "", "also write the result, with every run, to this file")
-	flag.StringVar(&o.bin, "bin", "", "the hark binary (built when empty)")
-	flag.StringVar(&o.dir, "dir", "", "folder for data (a temporary one when empty)")
-	flag.StringVar(&o.flags, "flags", "", "more flags for hark serve, apart by spaces")
-	flag.BoolVar(&o.verbose, "v", false, "show the server's log")
-	flag.Parse()
-	o.steady = pick(o.steady, o.short, 30*time.Second, 8*time.Second)
-	o.backlog = pick(o.backlog, o.short, 1_000_000, 100_000)
-	o.hanging = pick(o.hanging, o.short, 5_000, 1_000)
-	for _, part := range strings.Split(o.only, ",") {
-		if !slices.Contains(parts, part) {
-			fmt.Fprintf(os.Stderr, "-only: %q is none of %s\n", part, strings.Join(parts, ", "))
-			os.Exit(2)
-		}
-	}
+	o.Parse()
+	o.Steady = rig.Pick(o.Steady, o.Short, 30*time.Second, 8*time.Second)
+	o.backlog = rig.Pick(o.backlog, o.Short, 1_000_000, 100_000)
+	o.hanging = rig.Pick(o.hanging, o.Short, 5_000, 1_000)
 	return o
 }
-
-func pick[T comparable](given T, short bool, long, brief T) T {
-	var zero T
-	switch {
-	case given != zero:
-		return given
-	case short:
-		return brief
-	}
-	return long
-}
-
-func (o *options) wants(part string) bool { return slices.Contains(strings.Split(o.only, ","), part) }
 
 func main() {
 	rig.Roles()
 	o := parseOptions()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	result, err := measure(ctx, o)
-	if result != nil {
-		result.WriteTable(os.Stdout)
-		if o.json != "" {
-			if writeErr := result.WriteFile(o.json); err == nil {
-				err = writeErr
-			}
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/isolation:", err)
-		os.Exit(1)
-	}
-	if n := result.Failed(); n > 0 {
-		fmt.Printf("\n%d figures fail\n", n)
-		os.Exit(1)
-	}
+	o.Main("isolation", func(ctx context.Context) (*rig.Result, error) { return measure(ctx, o) })
 }
 
 // bench is one run of this program.
@@ -132,7 +77,7 @@ func newBench(o options) *bench {
 		deadDrained:    rig.Figure{Name: "  then drains at", Unit: "deliveries/s", Bar: rig.Bar{AtLeast: 1000}},
 		tenantPublish:  rig.Figure{Name: fmt.Sprintf("publish p99 beside %d hanging and 1 MiB flat out", o.hanging), Unit: "ms", Bar: twice},
 		tenantDelivery: rig.Figure{Name: "  delivery p99", Unit: "ms", Bar: twice},
-		others:         rig.Figure{Name: "other programs meanwhile", Unit: "cores", Note: "figures are only good when this is near 0"},
+		others:         rig.Others(),
 	}
 }
 
@@ -144,7 +89,7 @@ func (b *bench) rows() []*rig.Figure {
 	}
 	var rows []*rig.Figure
 	for _, part := range parts {
-		if b.wants(part) {
+		if b.Wants(part) {
 			rows = append(rows, byPart[part]...)
 		}
 	}
@@ -152,28 +97,22 @@ func (b *bench) rows() []*rig.Figure {
 }
 
 func measure(ctx context.Context, o options) (*rig.Result, error) {
-	dir, err := os.MkdirTemp(o.dir, "hark-isolation-")
+	done, err := o.Prepare(ctx, "isolation")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	o.dir = dir
-	if o.bin == "" {
-		if o.bin, err = testenv.Build(ctx, dir); err != nil {
-			return nil, err
-		}
-	}
+	defer done()
 	b := newBench(o)
-	b.counters = dir + "/counters"
+	b.counters = o.Dir + "/counters"
 	if b.sink, err = rig.StartSink(rig.SinkSetup{Counters: b.counters, Classes: map[string]rig.Behaviour{
 		"hang": {Hang: 30 * time.Second}, "dead": {Status: 503},
 	}}); err != nil {
 		return nil, err
 	}
 	defer b.sink.Close()
-	result := &rig.Result{Machine: rig.ThisMachine(dir),
-		Setup: fmt.Sprintf("hark serve, %.0f good events/s of 512 B; %d runs of %v", o.rate, o.runs, o.steady)}
-	for run := range o.runs {
+	result := &rig.Result{Machine: rig.ThisMachine(o.Dir),
+		Setup: fmt.Sprintf("hark serve, %.0f good events/s of 512 B; %d runs of %v", o.rate, o.Runs, o.Steady)}
+	for run := range o.Runs {
 		if err = b.run(ctx); err != nil {
 			err = fmt.Errorf("run %d: %w", run+1, err)
 			break
@@ -189,7 +128,7 @@ func (b *bench) run(ctx context.Context) error {
 		do   func(context.Context, *testenv.Server) error
 	}{{"hang", b.hangs}, {"both", b.hangsToo}, {"dead", b.dead}, {"tenant", b.tenants}}
 	for _, step := range steps {
-		if !b.wants(step.part) {
+		if !b.Wants(step.part) {
 			continue
 		}
 		if err := b.onNewServer(ctx, step.do); err != nil {
@@ -202,13 +141,9 @@ func (b *bench) run(ctx context.Context) error {
 // onNewServer runs one scenario on a server and a folder of its own.
 func (b *bench) onNewServer(ctx context.Context, do func(context.Context, *testenv.Server) error) error {
 	b.starts++
-	data := fmt.Sprintf("%s/data%d", b.dir, b.starts)
+	data := fmt.Sprintf("%s/data%d", b.Dir, b.starts)
 	defer os.RemoveAll(data)
-	setup := testenv.Setup{Data: data, Flags: append([]string{"--key-rate=-1", "--log-level=warn"}, strings.Fields(b.flags)...)}
-	if b.verbose {
-		setup.Log = os.Stderr
-	}
-	s, err := testenv.Start(ctx, b.bin, setup)
+	s, err := b.Start(ctx, data, "--key-rate=-1")
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (b *bench) measureGood(ctx context.Context, s *testenv.Server, load rig.Loa
 		return t, err
 	}
 	machine, server, start := b.usage(s)
-	if err := rig.Sleep(ctx, b.steady); err != nil {
+	if err := rig.Sleep(ctx, b.Steady); err != nil {
 		return t, err
 	}
 	report, err := p.Report()

@@ -195,7 +195,7 @@ func (b *bench) flow(ctx context.Context, t *target, subs *rig.SubscriberProcess
 }
 
 func (b *bench) steadyFlow(ctx context.Context, t *target, subs *rig.SubscriberProcess, p *rig.Publisher) (m flowed, err error) {
-	profiled := b.profileServer(ctx, t, b.steady)
+	profiled := b.profileServer(ctx, t, b.Steady)
 	pub, err := p.Mark()
 	if err != nil {
 		return m, err
@@ -213,7 +213,7 @@ func (b *bench) steadyFlow(ctx context.Context, t *target, subs *rig.SubscriberP
 		return m, err
 	}
 	start := time.Now()
-	if err := rig.Sleep(ctx, b.steady); err != nil {
+	if err := rig.Sleep(ctx, b.Steady); err != nil {
 		return m, err
 	}
 	subNow, err := subs.Report()

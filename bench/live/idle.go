@@ -75,7 +75,7 @@ func (b *bench) park(ctx context.Context, t *target, count int, cpu bool) (per, 
 		return per, 0, nil
 	}
 	window := quiet
-	if b.short {
+	if b.Short {
 		window = 21 * time.Second
 	}
 	if _, err := subs.Mark(); err != nil {

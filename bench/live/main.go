@@ -14,68 +14,31 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
-	"github.com/harkhq/hark/e2e/testenv"
 )
 
 // options are the flags.
 type options struct {
-	short   bool
-	runs    int
-	steady  time.Duration
-	only    string
-	json    string
-	bin     string
-	dir     string
-	flags   string
-	profile string
+	rig.Common
 	threads int
 	bare    bool
-	verbose bool
 }
 
 func parseOptions() options {
 	var o options
-	flag.BoolVar(&o.short, "short", false, "a first look: 1 run, 4 s measurements")
-	flag.IntVar(&o.runs, "runs", 0, "runs; the medians count (3; 1 if short)")
-	flag.DurationVar(&o.steady, "steady", 0, "how long each measurement of a load is (8s; 4s if short)")
-	flag.StringVar(&o.only, "only", strings.Join(names(), ","), "which scenarios to run")
-	flag.StringVar(&o.json, "json", "", "also write the result, with every run, to this file")
-	flag.StringVar(&o.bin, "bin", "", "the hark binary (built when empty)")
-	flag.StringVar(&o.dir, "dir", "", "folder for data (a temporary one when empty)")
-	flag.StringVar(&o.flags, "flags", "", "more flags for hark serve, apart by spaces")
-	flag.StringVar(&o.profile, "profile", "", "write processor profiles of the server to this folder")
+	o.Define("1 run, 4 s measurements", names()...)
+	flag.IntVar(&o.Runs, "runs", 0, "runs; the medians count (3; 1 if short)")
+	flag.DurationVar(&o.Steady, "steady", 0, "how long each measurement of a load is (8s; 4s if short)")
 	flag.IntVar(&o.threads, "threads", 2, "threads that the subscribers read with")
 	flag.BoolVar(&o.bare, "bare", false, "measure the bare programs only")
-	flag.BoolVar(&o.verbose, "v", false, "show the server's log")
-	flag.Parse()
-	o.runs = pick(o.runs, o.short, 3, 1)
-	o.steady = pick(o.steady, o.short, 8*time.Second, 4*time.Second)
-	for _, name := range strings.Split(o.only, ",") {
-		if !slices.Contains(names(), name) {
-			fmt.Fprintf(os.Stderr, "-only: %q is none of %s\n", name, strings.Join(names(), ", "))
-			os.Exit(2)
-		}
-	}
+	o.DefineProfile()
+	o.Parse()
+	o.Runs = rig.Pick(o.Runs, o.Short, 3, 1)
+	o.Steady = rig.Pick(o.Steady, o.Short, 8*time.Second, 4*time.Second)
 	return o
-}
-
-func pick[T comparable](given T, short bool, long, brief T) T {
-	var zero T
-	switch {
-	case given != zero:
-		return given
-	case short:
-		return brief
-	}
-	return long
 }
 
 // scenario is one line of measurements. It is run so many times, each with bare programs and servers of its own.
@@ -109,23 +72,7 @@ func names() (out []string) {
 func main() {
 	rig.Roles()
 	o := parseOptions()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	result, err := measure(ctx, o)
-	if result != nil {
-		result.WriteTable(os.Stdout)
-		if o.json != "" && err == nil {
-			err = result.WriteFile(o.json)
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/live:", err)
-		os.Exit(1)
-	}
-	if n := result.Failed(); n > 0 {
-		fmt.Printf("\n%d figures fail\n", n)
-		os.Exit(1)
-	}
+	o.Main("live", func(ctx context.Context) (*rig.Result, error) { return measure(ctx, o) })
 }
 
 // bench is what the scenarios share.
@@ -133,7 +80,6 @@ type bench struct {
 	options
 	counters *rig.Counters
 	path     string // of the counters
-	debug    string // address of the server's profiles
 	cert     string
 	key      string
 	starts   int
@@ -145,29 +91,27 @@ type bench struct {
 }
 
 func measure(ctx context.Context, o options) (*rig.Result, error) {
-	dir, err := os.MkdirTemp(o.dir, "hark-bench-live-")
+	if o.bare {
+		o.Bin = "none"
+	}
+	done, err := o.Prepare(ctx, "live")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer done()
+	dir := o.Dir
 	b := &bench{options: o, path: dir + "/counters", cert: dir + "/cert.pem", key: dir + "/key.pem",
-		others: rig.Figure{Name: "other programs meanwhile", Unit: "cores", Note: "figures are only good when this is near 0"}}
-	b.dir = dir
+		others: rig.Others()}
 	if b.counters, err = rig.OpenCounters(b.path); err != nil {
 		return nil, err
 	}
 	if err := rig.WriteCert(b.cert, b.key); err != nil {
 		return nil, err
 	}
-	if b.bin == "" && !b.bare {
-		if b.bin, err = testenv.Build(ctx, dir); err != nil {
-			return nil, err
-		}
-	}
 	result := &rig.Result{Machine: rig.ThisMachine(dir),
-		Setup: fmt.Sprintf("hark serve, events of %d B, subscribers on %d threads; %d runs of %v", eventSize, b.threads, b.runs, b.steady)}
+		Setup: fmt.Sprintf("hark serve, events of %d B, subscribers on %d threads; %d runs of %v", eventSize, b.threads, b.Runs, b.Steady)}
 	for _, s := range scenarios {
-		if slices.Contains(strings.Split(b.only, ","), s.name) {
+		if b.Wants(s.name) {
 			b.scenario(ctx, s)
 		}
 	}
@@ -178,7 +122,7 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 // scenario runs one so many times. What goes wrong is a row that fails: the others are measured all the same.
 func (b *bench) scenario(ctx context.Context, s scenario) {
 	b.name, b.profiles = s.name, 0
-	for run := range b.runs {
+	for run := range b.Runs {
 		if s.once && run > 0 || ctx.Err() != nil {
 			return
 		}

@@ -20,7 +20,7 @@ import (
 // with a token that the server has never seen. The bound is a plain net/http handler, which verifies nothing.
 func (b *bench) reconnect(ctx context.Context) error {
 	const name, withES, withKey = "reconnects with cold HS256 tokens", "  with cold ES256 tokens", "  with an API key"
-	count := pick(0, b.short, 40_000, 15_000)
+	count := rig.Pick(0, b.Short, 40_000, 15_000)
 	bar := rig.Bar{AtLeast: 5000}
 	t, err := b.bareLive(rig.BareLive{Mode: rig.LivePlain})
 	if err != nil {
@@ -56,8 +56,8 @@ func (b *bench) reconnect(ctx context.Context) error {
 	}, "--jwt-secret="+b.secretFile(), "--jwt-key="+b.publicFile())
 }
 
-func (b *bench) secretFile() string { return b.dir + "/jwt.secret" }
-func (b *bench) publicFile() string { return b.dir + "/jwt.pem" }
+func (b *bench) secretFile() string { return b.Dir + "/jwt.secret" }
+func (b *bench) publicFile() string { return b.Dir + "/jwt.pem" }
 
 // tokens makes a secret and a key pair, for the server's files and for those who sign.
 func (b *bench) tokens() (hs, es rig.Tokens, err error) {

@@ -130,7 +130,7 @@ const (
 // spread resumes on one topic, whose 5,000 events lie evenly among 1,000,000: alone, and 100 such
 // clients, each of another topic, beside a live load.
 func (b *bench) spread(ctx context.Context) error {
-	repeats := pick(0, b.short, 5, 2)
+	repeats := rig.Pick(0, b.Short, 5, 2)
 	name := fmt.Sprintf("%s missed events of one topic among %s, warm", rig.Number(spreadEach), rig.Number(spreadEvents))
 	bar := rig.Bar{AtMost: 100}
 	t, err := b.bareLive(rig.BareLive{Mode: rig.LiveReplay, Events: spreadEach, Size: eventSize})

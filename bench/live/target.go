@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ type target struct {
 }
 
 func (b *bench) bareLive(setup rig.BareLive) (*target, error) {
-	setup.Prefix, setup.Dir = prefix, b.dir
+	setup.Prefix, setup.Dir = prefix, b.Dir
 	p, err := rig.StartBareLive(setup)
 	if err != nil {
 		return nil, err
@@ -48,21 +47,8 @@ func (b *bench) bareLive(setup rig.BareLive) (*target, error) {
 // hark starts a server with a folder of its own.
 func (b *bench) hark(ctx context.Context, flags ...string) (*target, error) {
 	b.starts++
-	data := fmt.Sprintf("%s/data%d", b.dir, b.starts)
-	setup := testenv.Setup{Data: data, Flags: append([]string{"--key-rate=-1", "--log-level=warn"}, strings.Fields(b.flags)...)}
-	setup.Flags = append(setup.Flags, flags...)
-	if b.verbose {
-		setup.Log = os.Stderr
-	}
-	if b.profile != "" {
-		addr, err := testenv.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		setup.Flags = append(setup.Flags, "--debug-addr="+addr)
-		b.debug = addr
-	}
-	s, err := testenv.Start(ctx, b.bin, setup)
+	data := fmt.Sprintf("%s/data%d", b.Dir, b.starts)
+	s, err := b.Start(ctx, data, append([]string{"--key-rate=-1"}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -78,13 +64,13 @@ func (b *bench) hark(ctx context.Context, flags ...string) (*target, error) {
 // harkTLS starts a server behind TLS. A second plain one does not exist: what asks it asks over TLS too.
 func (b *bench) harkTLS(ctx context.Context) (*target, error) {
 	b.starts++
-	data := fmt.Sprintf("%s/data%d", b.dir, b.starts)
+	data := fmt.Sprintf("%s/data%d", b.Dir, b.starts)
 	addr, err := testenv.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	setup := testenv.Setup{Data: data, Addr: addr, Flags: append([]string{"--key-rate=-1", "--log-level=warn", "--tls-cert=" + b.cert, "--tls-key=" + b.key}, strings.Fields(b.flags)...)}
-	s, err := testenv.Launch(b.bin, setup)
+	setup := testenv.Setup{Data: data, Addr: addr, Flags: append([]string{"--key-rate=-1", "--log-level=warn", "--tls-cert=" + b.cert, "--tls-key=" + b.key}, strings.Fields(b.Flags)...)}
+	s, err := testenv.Launch(b.Bin, setup)
 	if err != nil {
 		return nil, err
 	}
@@ -240,36 +226,13 @@ func (b *bench) note(t *target, name, unit string, bar rig.Bar, v float64) {
 // profileServer writes a profile of the server while it is measured, if one is asked for; the
 // channel is closed when it is there.
 func (b *bench) profileServer(ctx context.Context, t *target, d time.Duration) <-chan struct{} {
-	done := make(chan struct{})
-	if b.profile == "" || t.bare || t.tls {
+	if t.bare || t.tls {
+		done := make(chan struct{})
 		close(done)
 		return done
 	}
 	b.profiles++
-	file := fmt.Sprintf("%s-%d", b.name, b.profiles)
-	go func() {
-		defer close(done)
-		err := b.fetch(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds())-1)), file+".cpu.pprof")
-		if err == nil {
-			err = b.fetch(ctx, "/debug/pprof/heap", file+".heap.pprof")
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "          no profile:", err)
-		}
-	}()
-	return done
-}
-
-func (b *bench) fetch(ctx context.Context, path, file string) error {
-	debug := testenv.API{Base: "http://" + b.debug, Client: &http.Client{}}
-	answer, err := debug.Do(ctx, "GET", path, nil)
-	if err == nil && !answer.OK() {
-		err = errors.New(answer.String())
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(b.profile, file), answer.Body, 0o644)
-	}
-	return err
+	return b.ProfileServer(ctx, fmt.Sprintf("%s-%d", b.name, b.profiles), d)
 }
 
 var keyText = regexp.MustCompile(`\bhk_[A-Za-z0-9_-]{16,}`)

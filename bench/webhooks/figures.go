@@ -46,7 +46,7 @@ func newFigures(o options) *figures {
 			Bar: rig.Bar{AtMost: 300}},
 	}
 	// What a short run cannot show has no bar there.
-	if o.steady < 45*time.Second {
+	if o.Steady < 45*time.Second {
 		f.debt.Bar = rig.Bar{} // a new store fills its levels
 	}
 	if o.rest < 2*time.Minute {
@@ -68,7 +68,7 @@ func (f *figures) rows(o options) []*rig.Figure {
 	}
 	var rows []*rig.Figure
 	for _, part := range parts {
-		if o.wants(part) {
+		if o.Wants(part) {
 			rows = append(rows, byPart[part]...)
 		}
 	}

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -65,7 +62,7 @@ func (b *bench) load(ctx context.Context, s *testenv.Server, l rig.Load, steady 
 	if l.Rate > 0 {
 		name += fmt.Sprintf("-%.0f", l.Rate)
 	}
-	profiled := b.profileServer(ctx, name, steady)
+	profiled := b.ProfileServer(ctx, name, steady)
 	m, err := b.steadyState(ctx, p, steady, s.PID(), l.Prefix, debt)
 	if err != nil {
 		return m, err
@@ -234,7 +231,7 @@ func (b *bench) addDestinations(ctx context.Context, s *testenv.Server, class st
 
 // idleDestinations measures memory with many destinations that get nothing.
 func (b *bench) idleDestinations(ctx context.Context) error {
-	s, err := b.start(ctx, b.runs)
+	s, err := b.start(ctx, b.Runs)
 	if err != nil {
 		return err
 	}
@@ -254,7 +251,7 @@ func (b *bench) idleDestinations(ctx context.Context) error {
 
 // restart fills a folder, kills the server under load and starts it again.
 func (b *bench) restart(ctx context.Context) error {
-	s, err := b.start(ctx, b.runs+1)
+	s, err := b.start(ctx, b.Runs+1)
 	if err != nil {
 		return err
 	}
@@ -292,30 +289,6 @@ func (b *bench) restart(ctx context.Context) error {
 	s = again
 	b.ready.Ours = append(b.ready.Ours, s.Took.Seconds())
 	return nil
-}
-
-// profileServer writes a processor profile while a load is measured, if one is
-// asked for. The channel is closed when it is there.
-func (b *bench) profileServer(ctx context.Context, name string, d time.Duration) <-chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if b.profile == "" {
-			return
-		}
-		debug := testenv.API{Base: "http://" + b.debugAddr, Client: &http.Client{}}
-		answer, err := debug.Do(ctx, "GET", fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(d.Seconds())-1)), nil)
-		if err == nil && !answer.OK() {
-			err = errors.New(answer.String())
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(b.profile, name+".pprof"), answer.Body, 0o644)
-		}
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "          no profile:", err)
-		}
-	}()
-	return done
 }
 
 const commitMetric = "hark_log_commit_seconds"

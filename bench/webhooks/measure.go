@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
@@ -27,44 +26,32 @@ type bench struct {
 	*figures
 	sink     *rig.Sink
 	counters string
-	// debugAddr is where the server offers profiles, if one is asked for.
-	debugAddr string
 }
 
 func measure(ctx context.Context, o options) (*rig.Result, error) {
-	dir, err := os.MkdirTemp(o.dir, "hark-bench-")
+	done, err := o.Prepare(ctx, "webhooks")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	o.dir = dir
-	if o.profile != "" {
-		if err := os.MkdirAll(o.profile, 0o755); err != nil {
-			return nil, err
-		}
-	}
-	if o.bin == "" {
-		if o.bin, err = testenv.Build(ctx, dir); err != nil {
-			return nil, err
-		}
-	}
+	defer done()
+	dir := o.Dir
 	b := &bench{options: o, figures: newFigures(o), counters: dir + "/counters"}
 	if b.sink, err = rig.StartSink(rig.SinkSetup{Counters: b.counters}); err != nil {
 		return nil, err
 	}
 	defer b.sink.Close()
 	result := &rig.Result{Machine: rig.ThisMachine(dir), Setup: o.describe()}
-	for run := range o.runs {
-		last := run == o.runs-1
+	for run := range o.Runs {
+		last := run == o.Runs-1
 		if err = b.run(ctx, run, last); err != nil {
 			err = fmt.Errorf("run %d: %w", run+1, err)
 			break
 		}
 	}
-	if err == nil && o.wants("idle") {
+	if err == nil && o.Wants("idle") {
 		err = b.idleDestinations(ctx)
 	}
-	if err == nil && o.wants("restart") {
+	if err == nil && o.Wants("restart") {
 		err = b.restart(ctx)
 	}
 	result.Figures = b.rows(o)
@@ -73,7 +60,7 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 
 func (o *options) describe() string {
 	return fmt.Sprintf("hark serve, %d destinations, %d B of JSON, synced, keys and attempts on; %d runs of %v, window %d",
-		destinations, eventSize, o.runs, o.steady, o.window)
+		destinations, eventSize, o.Runs, o.Steady, o.window)
 }
 
 // run measures every chosen part once, ours and its bound in turn.
@@ -91,14 +78,14 @@ func (b *bench) run(ctx context.Context, run int, last bool) error {
 		{"latency", b.latencies}, {"single", b.singles}, {"batch", b.batches}, {"fanout", b.fanouts},
 	}
 	for _, step := range steps {
-		if !b.wants(step.part) {
+		if !b.Wants(step.part) {
 			continue
 		}
 		if err := step.do(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", step.part, err)
 		}
 	}
-	if last && b.wants("rest") {
+	if last && b.Wants("rest") {
 		b.say("resting %v", b.rest)
 		if err := rig.Sleep(ctx, b.rest); err != nil {
 			return err
@@ -110,23 +97,11 @@ func (b *bench) run(ctx context.Context, run int, last bool) error {
 
 // start runs a server on a new folder, and measures its memory before any load.
 func (b *bench) start(ctx context.Context, run int) (*testenv.Server, error) {
-	data := fmt.Sprintf("%s/run%d", b.dir, run)
+	data := fmt.Sprintf("%s/run%d", b.Dir, run)
 	if run > 0 {
-		os.RemoveAll(fmt.Sprintf("%s/run%d", b.dir, run-1))
+		os.RemoveAll(fmt.Sprintf("%s/run%d", b.Dir, run-1))
 	}
-	setup := testenv.Setup{Data: data, Flags: append([]string{"--key-rate=-1", "--log-level=warn"}, strings.Fields(b.flags)...)}
-	if b.profile != "" {
-		addr, err := testenv.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		b.debugAddr = addr
-		setup.Flags = append(setup.Flags, "--debug-addr="+addr)
-	}
-	if b.verbose {
-		setup.Log = os.Stderr
-	}
-	s, err := testenv.Start(ctx, b.bin, setup)
+	s, err := b.Start(ctx, data, "--key-rate=-1")
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +123,7 @@ func (b *bench) singles(ctx context.Context, s *testenv.Server) error {
 		return err
 	}
 	b.say("one event per request, hark")
-	m, err := b.load(ctx, s, rig.Load{Prefix: "single", Topics: destinations, Batch: 1, Conns: b.conns, Window: b.window}, b.steady)
+	m, err := b.load(ctx, s, rig.Load{Prefix: "single", Topics: destinations, Batch: 1, Conns: b.conns, Window: b.window}, b.Steady)
 	if err != nil {
 		return err
 	}
@@ -173,7 +148,7 @@ func (b *bench) batches(ctx context.Context, s *testenv.Server) error {
 	}
 	b.say("batches of %d, hark", batchSize)
 	m, err := b.load(ctx, s, rig.Load{Prefix: "batch", Topics: destinations, Batch: batchSize, Conns: batchConns,
-		Window: b.window}, b.steady)
+		Window: b.window}, b.Steady)
 	if err != nil {
 		return err
 	}
@@ -238,6 +213,6 @@ func (b *bench) fanouts(ctx context.Context, s *testenv.Server) error {
 }
 
 // boundTime is shorter: bounds have no state that ages, and latencies need few samples.
-func (b *bench) boundTime() time.Duration { return max(b.steady/3, min(b.steady, 5*time.Second)) }
+func (b *bench) boundTime() time.Duration { return max(b.Steady/3, min(b.Steady, 5*time.Second)) }
 
 func (b *bench) say(format string, args ...any) { rig.Say(format, args...) }

@@ -8,10 +8,29 @@
 // of it as one of seven [Outcome]s. It never decides: who retries, deletes or alerts is
 // package device.
 //
+// # From an event to a device
+//
+//	Sender.Compose   once for an event and a revision of its audience; kept for retries
+//	Channel.Prepare  once for each platform and locale that has words of its own
+//	Sender.Send      for each device: what is left of the TTL, the gate of its origin, one try
+//
+// Read compose.go and message.go for what is said, gate.go for when, sender.go for how it
+// comes together, webpush.go for a platform.
+//
 // # Whose fault
 //
 // A device is deleted only for what its own push service says of it (404, 410, UNREGISTERED,
 // Unregistered, ExpiredToken), never for 5xx, 403 or a transport error. Codes count, not
-// texts. Each origin (push service, project, host) has a breaker and a pace of its own:
-// while it is open or was told to wait, Send answers RetryAt at once and holds up nobody.
+// texts. Each origin (push service, project, host) of an audience has a breaker and a pace of
+// its own, a gate: while it is shut, Send answers RetryAt at once and holds up nobody. With
+// new settings each gate begins anew.
+//
+// Who registers a browser chooses its origin. So an origin that does not take our VAPID
+// credential says something about itself alone: it is a ConfigError that is told and holds
+// nothing but that origin, and once it has taken the same key, about that one subscription.
+//
+// # Bounds
+//
+// Whatever is kept is bounded: audiences, messages, gates, credentials and what origins have
+// proven. When there is too much, something is forgotten that can be made again.
 package push
