@@ -93,8 +93,11 @@ type sender struct{ kinds *destination.Sender }
 
 // Send implements deliver.Sender.
 func (s sender) Send(ctx context.Context, d *hark.Destination, e *hark.Event, attempt int) deliver.Result {
-	ctx, cancel := context.WithTimeout(ctx, d.Retry.AttemptTimeout())
-	defer cancel()
+	if k := destination.Find(d.Kind); k == nil || !k.Lasts() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.Retry.AttemptTimeout())
+		defer cancel()
+	}
 	r := s.kinds.Send(ctx, d, e, destination.Meta{Attempt: attempt, Time: time.Now()})
 	return deliver.Result{Outcome: r.Outcome, Status: r.Status, RetryAfter: r.RetryAfter,
 		Snippet: r.Snippet, Error: r.Error, Ours: r.Ours}

@@ -40,4 +40,14 @@ func docRegisterDevices(op *huma.Operation) {
 	addProblems(op, http.StatusBadRequest, 401, 403, 409, 413, 422, 429)
 }
 
-var _ api.Devices = (*device.Devices)(nil)
+var _ api.Devices = (*device.Audiences)(nil)
+
+func docReceipt(op *huma.Operation) {
+	op.Description = "For the service worker that showed a message which asked for a receipt: its URL came with the message, and is all that is needed. It is told once, as an event of" +
+		" hark.push.delivered, hark.push.clicked or hark.push.dismissed; again is no fault. It is taken for three days after the message was sent."
+	op.Parameters = []*huma.Param{pathParam("token", "What came with the message.", "AQAAAAE…")}
+	what := object([]string{"what"}, map[string]*huma.Schema{"what": {Type: huma.TypeString, Enum: []any{"shown", "clicked", "dismissed"}}})
+	op.RequestBody = &huma.RequestBody{Required: true, Content: jsonBody(map[string]any{"what": "shown"}, what)}
+	op.Responses = map[string]*huma.Response{"204": {Description: "Told."}}
+	addProblems(op, 400, 404, 410, 413, 422, 429, 503)
+}

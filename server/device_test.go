@@ -6,9 +6,16 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/harkhq/hark/internal/webpush"
 	"github.com/harkhq/hark/server"
 )
 
@@ -17,7 +24,7 @@ type deviceView struct {
 	Topics                     []string
 	EndpointOrigin             string `json:"endpoint_origin"`
 	VAPIDKey                   string `json:"vapid_key"`
-	Created, Registered        string
+	Created, Registered        time.Time
 }
 
 // subscription is what a browser gives.
@@ -65,7 +72,7 @@ func TestRegisterDevices(t *testing.T) {
 		t.Errorf("%+v", made)
 	}
 	again := user.register(200, `{"kind":"webpush","topics":["news"],"subscription":`+one+`}`)
-	if again.ID != made.ID || again.Created != made.Created || again.Registered < made.Registered || fmt.Sprint(again.Topics) != "[news]" {
+	if again.ID != made.ID || !again.Created.Equal(made.Created) || again.Registered.Before(made.Registered) || fmt.Sprint(again.Topics) != "[news]" {
 		t.Errorf("%+v after %+v", again, made)
 	}
 	for body, want := range map[string]int{
@@ -198,4 +205,171 @@ func TestAudience(t *testing.T) {
 		t.Error("a new subscription has the old key")
 	}
 	admin.register(200, `{"kind":"webpush","app":"shop","topics":["a"],"vapid_key":"`+device.VAPIDKey+`","subscription":`+subscription(t, "https://push.example.net/1")+`}`)
+}
+
+// pushSink is a push service that decrypts what it gets, and answers as it is told.
+type pushSink struct {
+	*httptest.Server
+	mu     sync.Mutex
+	keys   map[string]*webpush.ReceiverKey // by path
+	got    map[string][]string
+	status map[string]int
+}
+
+func newPushSink(t testing.TB) *pushSink {
+	s := &pushSink{keys: map[string]*webpush.ReceiverKey{}, got: map[string][]string{}, status: map[string]int{}}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		key := s.keys[r.URL.Path]
+		if key == nil {
+			w.WriteHeader(404)
+			return
+		}
+		text, err := key.Open(webpush.Encrypted{Encoding: r.Header.Get("Content-Encoding"), Body: body})
+		if err != nil || r.Header.Get("TTL") == "" || !strings.HasPrefix(r.Header.Get("Authorization"), "vapid ") {
+			t.Errorf("%v %v", err, r.Header)
+		}
+		status := s.status[r.URL.Path]
+		if status == 0 {
+			s.got[r.URL.Path] = append(s.got[r.URL.Path], string(text))
+			status = 201
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+// browser returns the subscription of a new browser.
+func (s *pushSink) browser(path string) string {
+	key := webpush.NewReceiverKey()
+	s.mu.Lock()
+	s.keys[path] = key
+	s.mu.Unlock()
+	sub := key.Subscription(s.URL + path)
+	text, err := json.Marshal(&sub)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+func (s *pushSink) answer(path string, status int) {
+	s.mu.Lock()
+	s.status[path] = status
+	s.mu.Unlock()
+}
+
+func (s *pushSink) of(path string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.got[path])
+}
+
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+// TestPushEvent: an event that a device wants reaches it, encrypted; what nobody wants leaves
+// nothing; who is gone is deleted and told of; receipts are told once.
+func TestPushEvent(t *testing.T) {
+	admin := adminDesk(t, server.Config{AllowCIDR: []string{"127.0.0.0/8"}})
+	sink := newPushSink(t)
+	ann := admin.register(201, `{"kind":"webpush","user":"ann","topics":["user.ann.>"],"subscription":`+sink.browser("/ann")+`}`)
+	bob := admin.register(201, `{"kind":"webpush","user":"bob","topics":["user.*.all"],"subscription":`+sink.browser("/bob")+`}`)
+	publish := func(body string) string {
+		t.Helper()
+		status, _, text := admin.call("POST", "/v1/events", body)
+		var made struct{ ID string }
+		if err := json.Unmarshal(text, &made); err != nil || status != 201 {
+			t.Fatalf("%d %s", status, text)
+		}
+		return made.ID
+	}
+	publish(`{"topic":"orders.paid","data":{"n":1}}`)
+	first := publish(`{"topic":"user.ann.chat","data":{"title":"Ann","body":"hi","receipt":true}}`)
+	until(t, "it comes", func() bool { return len(sink.of("/ann")) == 1 })
+	var shown struct {
+		Notification struct{ Title, Body string }
+		Hark         struct{ Event, Topic, Receipt string }
+	}
+	if err := json.Unmarshal([]byte(sink.of("/ann")[0]), &shown); err != nil || shown.Notification.Title != "Ann" || shown.Hark.Event != first || shown.Hark.Receipt == "" {
+		t.Errorf("%v %s", err, sink.of("/ann")[0])
+	}
+	if got := sink.of("/bob"); len(got) != 0 {
+		t.Error(got)
+	}
+
+	// Receipts: told once, whoever asks; not what was not asked for.
+	for range 3 {
+		if status, _, text := call(t, "POST", admin.url+shown.Hark.Receipt, `{"what":"shown"}`, "Content-Type", "text/plain"); status != 204 {
+			t.Errorf("%d %s", status, text)
+		}
+	}
+	for body, want := range map[string]int{`{"what":"eaten"}`: 422, `{`: 400, `{"what":"shown","x":1}`: 422} {
+		if status, _, text := call(t, "POST", admin.url+shown.Hark.Receipt, body); status != want {
+			t.Errorf("%s: %d %s", body, status, text)
+		}
+	}
+	for _, bad := range []string{"x", shown.Hark.Receipt[len("/v1/push/receipts/"):len(shown.Hark.Receipt)-1] + "0"} {
+		if status, _, text := call(t, "POST", admin.url+"/v1/push/receipts/"+bad, `{"what":"shown"}`); status != 404 {
+			t.Errorf("%s: %d %s", bad, status, text)
+		}
+	}
+	_, _, text := admin.call("GET", "/v1/events?topic=hark.push.*&from=earliest", "")
+	if n := strings.Count(string(text), "hark.push.delivered"); n != 1 || !strings.Contains(string(text), ann.ID) {
+		t.Errorf("%d: %s", n, text)
+	}
+
+	// Gone.
+	sink.answer("/bob", 410)
+	second := publish(`{"topic":"user.ann.all","data":{"title":"all"}}`)
+	until(t, "the device is deleted", func() bool { status, _, _ := admin.call("GET", "/v1/devices/"+bob.ID, ""); return status == 404 })
+	until(t, "the other gets it", func() bool { return len(sink.of("/ann")) == 2 })
+	_, _, text = admin.call("GET", "/v1/events?topic=hark.device.gone&from=earliest", "")
+	if !strings.Contains(string(text), bob.ID) {
+		t.Error(string(text))
+	}
+	var page struct {
+		Deliveries []struct {
+			ID, State string
+			Last      struct{ Snippet string } `json:"last_attempt"`
+		}
+	}
+	until(t, "the delivery is done", func() bool {
+		_, _, text := admin.call("GET", "/v1/deliveries?event="+second, "")
+		page.Deliveries = nil
+		return json.Unmarshal(text, &page) == nil && len(page.Deliveries) == 1 && page.Deliveries[0].State == "delivered"
+	})
+	_, _, text = admin.call("GET", "/v1/deliveries/"+page.Deliveries[0].ID+"/devices", "")
+	if !strings.Contains(string(text), `"outcome":"gone"`) || !strings.Contains(string(text), `"outcome":"accepted"`) {
+		t.Error(string(text))
+	}
+	if _, _, text = admin.call("GET", "/v1/deliveries/"+page.Deliveries[0].ID, ""); !strings.Contains(string(text), `\"gone\":1`) {
+		t.Error(string(text))
+	}
+	if _, _, text := admin.call("GET", "/v1/deliveries?topic=orders.paid", ""); strings.Contains(string(text), "dlv_") {
+		t.Errorf("an event that no device wants left a delivery: %s", text)
+	}
+
+	// A test answers what came of it.
+	if status, _, text := admin.call("POST", "/v1/devices/"+ann.ID+"/test", `{"title":"T"}`); status != 200 || !strings.Contains(string(text), `"accepted"`) {
+		t.Errorf("%d %s", status, text)
+	}
+	if got := sink.of("/ann"); len(got) != 3 || !strings.Contains(got[2], `"T"`) {
+		t.Error(got)
+	}
+	_, _, text = admin.call("GET", "/metrics", "")
+	for _, line := range []string{`hark_push_sent_total{outcome="accepted",platform="webpush"} 3`, "hark_push_devices 1", "hark_push_retries_waiting 0"} {
+		if !strings.Contains(string(text), line) {
+			t.Error("no " + line)
+		}
+	}
 }

@@ -76,7 +76,7 @@ func (s *Server) guard(rt *route, h http.Handler) http.Handler {
 		if rt.scope&seeBin != 0 {
 			view = s.viewerOf(r)
 		}
-		if rt.scope == public {
+		if rt.scope.isPublic() {
 			ctx = api.WithCaller(r, nil, id)
 		} else if view != nil {
 			ctx = api.WithCaller(r, view, id)

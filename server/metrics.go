@@ -37,6 +37,9 @@ type metrics struct {
 	resultTime  prometheus.Histogram
 	diskLow     prometheus.Gauge
 
+	devicePushes *prometheus.CounterVec
+	pushTime     prometheus.Histogram
+
 	streamsOpened *prometheus.CounterVec
 	streamsClosed *prometheus.CounterVec
 
@@ -76,6 +79,8 @@ func newMetrics() *metrics {
 	m.removed = counters("hark_log_removed_events_total", "Events taken by retention.", "reason")
 	m.attempts = counters("hark_deliver_attempts_total", "Attempts that ended.", "outcome")
 	m.batches = counters("hark_batches_ended_total", "Batches that ended.", "state")
+	m.devicePushes = counters("hark_push_sent_total", "Messages that devices were tried with, by what came of it.", "platform", "outcome")
+	m.pushTime = histogram("hark_push_job_seconds", "Time to push one event to all devices that want it.", []float64{.001, .01, .1, 1, 10, 60, 600, 3600})
 	m.streamsOpened = counters("hark_live_opened_total", "Live streams that began.", "transport")
 	m.streamsClosed = counters("hark_live_closed_total", "Live streams that ended, by why.", "transport", "reason")
 	m.pushSent = counters("hark_push_service_sent_total", "Requests to send a message by the push service, by the status of the answer.", "code")
@@ -153,6 +158,8 @@ func (s *Server) watchRooms() {
 	gauge("hark_deliver_exceptions", "Deliveries in flight or waiting for a retry, in memory.", func() float64 { return float64(s.deliver.Load().Exceptions) })
 	gauge("hark_deliver_uncommitted_records", "Records that wait for the next commit.", func() float64 { return float64(s.deliver.Load().Uncommited) })
 	gauge("hark_live_streams", "Live streams that are open.", func() float64 { return float64(s.live.Streams()) })
+	gauge("hark_push_devices", "Devices that are registered.", func() float64 { return float64(s.devices.Total()) })
+	gauge("hark_push_retries_waiting", "Messages that are to be pushed to a device again.", func() float64 { return float64(s.pushes.Waiting()) })
 	gauge("hark_batches_open", "Batches that are waited for.", func() float64 { return float64(s.batches.Open()) })
 	gauge("hark_egress_open_connections", "Sockets open to destinations.", func() float64 { return float64(s.egress.Stats().Open) })
 	gauge("hark_disk_free_bytes", "Free bytes of the data folder's file system.", func() float64 { free, _ := s.eventlog.Disk(); return float64(free) })

@@ -66,7 +66,7 @@ func operation(rt *route) huma.Operation {
 			op.Tags = []string{"sources"}
 		}
 	}
-	if rt.scope != public {
+	if !rt.scope.isPublic() {
 		op.Security = []map[string][]string{{"key": {}}}
 		if rt.scope&browsers != 0 {
 			op.Security = append(op.Security, map[string][]string{"cookie": {}}, map[string][]string{"query": {}})

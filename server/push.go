@@ -1,7 +1,11 @@
 package server
 
 import (
+	"context"
+	"time"
+
 	"github.com/harkhq/hark"
+	"github.com/harkhq/hark/internal/destination"
 	"github.com/harkhq/hark/internal/device"
 	"github.com/harkhq/hark/internal/push"
 	"github.com/harkhq/hark/internal/registry"
@@ -12,7 +16,7 @@ import (
 // openPush makes what pushes to devices, and the devices.
 func (s *Server) openPush() (err error) {
 	s.push = push.New(push.Config{Client: s.egress, Keeper: vendorTokens{s.store}, CheckURL: s.egress.Guard().CheckURL, Version: s.version,
-		Subject: s.cfg.PushSubject})
+		Subject: s.cfg.PushSubject, Receipt: s.receiptURL})
 	s.devices, err = device.Open(device.Config{Store: s.store, Directory: directory{s.registry}, Platforms: platforms{s.push},
 		MaxDevices: func(t hark.TenantID) int {
 			if row, err := s.registry.Tenant(t); err == nil && row.MaxDevices > 0 {
@@ -20,7 +24,55 @@ func (s *Server) openPush() (err error) {
 			}
 			return device.DefaultAll
 		}})
-	return err
+	if err != nil {
+		return err
+	}
+	if s.receipts, err = device.OpenReceipts(s.devices, s.eventlog); err != nil {
+		return err
+	}
+	s.pushes, err = device.NewAudiences(device.AudienceConfig{Devices: s.devices, Log: s.eventlog, Sender: s.push, Hooks: s.pushHooks(),
+		Charge: func(t hark.TenantID, b store.Bucket, bytes int) error { return s.deliver.Charge(t, b, bytes) }})
+	if err != nil {
+		return err
+	}
+	s.registry.Watch(func(c registry.Change) {
+		if d := c.Destination.New; d != nil && d.Kind == hark.AudienceKind {
+			s.pushes.Changed(d)
+		}
+	})
+	return nil
+}
+
+// receiptURL is where a device tells that it has shown an event: a path, for the page's own
+// origin, unless we know ours.
+func (s *Server) receiptURL(e *hark.Event, d *hark.Device) string {
+	return s.ownOrigin() + "/v1/push/receipts/" + s.receipts.Token(e, d, time.Now())
+}
+
+func (s *Server) pushHooks() device.Hooks {
+	m := s.metrics
+	return device.Hooks{
+		Sent: func(platform string, r push.Result) {
+			m.devicePushes.WithLabelValues(platform, device.Word(r.Outcome)).Inc()
+		},
+		Pushed: func(a *hark.Destination, took time.Duration, t device.Tally) {
+			m.pushTime.Observe(took.Seconds())
+			s.log.Debug("pushed", "tenant", a.Tenant, "destination", a.ID.String(), "devices", t.Devices, "accepted", t.Accepted, "took", took)
+		},
+		Told: func(topic string, a *hark.Destination, reason string) {
+			s.log.Info(topic, "tenant", a.Tenant, "destination", a.ID.String(), "reason", reason)
+		},
+		Failed: func(what string, err error) { s.log.Error("devices: "+what, "error", err) },
+	}
+}
+
+// audiences carries events to devices for the table of kinds.
+type audiences struct{ s *Server }
+
+// Push implements destination.Audiences.
+func (x audiences) Push(ctx context.Context, a *hark.Destination, e *hark.Event, attempt int) destination.Result {
+	r := x.s.pushes.Push(ctx, a, e, attempt)
+	return destination.Result{Outcome: r.Outcome, Snippet: r.Snippet, Error: r.Error, Ours: r.Ours}
 }
 
 // vendorTokens implements push.Keeper.
@@ -51,6 +103,9 @@ func (d directory) Audience(t hark.TenantID, app string) (*hark.Destination, err
 
 // platforms is package push as devices see it.
 type platforms struct{ *push.Sender }
+
+// Target implements device.Platforms.
+func (platforms) Target(d *hark.Device) [32]byte { return push.Target(d) }
 
 // Keys implements device.Platforms.
 func (platforms) Keys(a *hark.Destination) (keys []device.VAPIDKey) {

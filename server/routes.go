@@ -39,6 +39,9 @@ const (
 	own
 )
 
+// isPublic reports whether a route needs no credential.
+func (a access) isPublic() bool { return a&^foreign == public }
+
 // scopes is what the credential must have.
 func (a access) scopes() registry.Scopes { return registry.Scopes(a) }
 
@@ -79,7 +82,7 @@ func (s *Server) routes(a *api.API) []route {
 	const listen, send = sub | browsers | foreign, pub | foreign
 	const socket = browsers | later               // each frame asks for what it needs
 	const hub = browsers | mercureNames | foreign // claims say what is allowed, not scopes
-	const mine = own | foreign
+	const mine, open = own | foreign, public | foreign
 	const stream, watch = listen | streaming, hub | streaming
 	pages := s.pages()
 	return []route{
@@ -151,6 +154,7 @@ func (s *Server) routes(a *api.API) []route {
 		{"POST", "/v1/deliveries", man, "Send an event to a destination", api.Typed(a.SendDelivery), nil, nil},
 		{"POST", "/v1/deliveries/retry", man, "Retry deliveries by filter", api.Typed(a.RetryDeliveries), nil, nil},
 		{"GET", "/v1/deliveries/{id}", man, "Get a delivery with its attempts", api.Typed(a.GetDelivery), nil, nil},
+		{"GET", "/v1/deliveries/{id}/devices", man, "List what came of a delivery for each device", api.Typed(a.ListDeliveryDevices), nil, nil},
 		{"POST", "/v1/deliveries/{id}/retry", man, "Retry a delivery", api.Typed(a.RetryDelivery), nil, nil},
 		{"POST", "/v1/deliveries/{id}/cancel", man, "Cancel a delivery", api.Typed(a.CancelDelivery), nil, nil},
 
@@ -164,7 +168,10 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/v1/devices/{id}", mine, "Get a device", api.Typed(a.GetDevice), nil, nil},
 		{"PATCH", "/v1/devices/{id}", mine, "Change a device", api.Typed(a.PatchDevice), nil, nil},
 		{"DELETE", "/v1/devices/{id}", mine, "Delete a device", api.Typed(a.DeleteDevice), nil, nil},
+		{"POST", "/v1/devices/{id}/test", mine, "Push a test to a device", api.Typed(a.TestDevice), nil, nil},
 		{"GET", "/v1/push/key", mine, "Get the key that browsers subscribe with", api.Typed(a.GetPushKey), nil, nil},
+
+		{"POST", "/v1/push/receipts/{token}", open, "Tell what became of a message", nil, api.Raw(a.TakeReceipt), docReceipt},
 
 		{"POST", "/v1/keys", adm, "Create an API key", api.Typed(a.CreateKey), nil, nil},
 		{"GET", "/v1/keys", adm, "List API keys", api.Typed(a.ListKeys), nil, nil},

@@ -57,6 +57,8 @@ type Server struct {
 	sender   *destination.Sender
 	push     *push.Sender
 	devices  *device.Devices
+	pushes   *device.Audiences
+	receipts *device.Receipts
 	front    *ingest.Front
 	deliver  *deliver.Deliverer
 	batches  *batch.Batches
@@ -108,7 +110,8 @@ func (s *Server) openRooms() (err error) {
 		return err
 	}
 	removeBackups(cfg.Data)
-	s.sender = destination.New(destination.Config{Client: s.egress, CheckURL: s.egress.Guard().CheckURL, Version: s.version})
+	s.sender = destination.New(destination.Config{Client: s.egress, CheckURL: s.egress.Guard().CheckURL, Version: s.version,
+		Audiences: audiences{s}})
 	s.registry, err = registry.Open(registry.Config{Store: s.store, Kinds: s.sender, CheckFilter: checkFilter,
 		Schemes: schemes{}, CheckTemplate: ingest.CheckTemplate, Limits: registry.Limits{SourceBody: cfg.MaxEvent}})
 	if err != nil {
@@ -238,8 +241,8 @@ func (s *Server) api() *api.API {
 		Batches: s.batches,
 		Admit:   s.admit, PublicKey: destination.VerifyingKey,
 		Backup: s.backup, Base: s.front.Base,
-		Devices: s.devices,
-		Bins:    s.registry, Captures: s.captures, Replayer: replayer{s}, RedactSource: redactSource, Stopping: s.stopping,
+		Devices: s.pushes, Receipts: s.receipts,
+		Bins: s.registry, Captures: s.captures, Replayer: replayer{s}, RedactSource: redactSource, Stopping: s.stopping,
 	}
 }
 
@@ -294,6 +297,8 @@ func (s *Server) Run(ctx context.Context) error {
 	stopAuth := start("auth", s.auth.Run)
 	stopCaptures := start("captures", s.captures.Run)
 	stopReaper := start("bins", s.reap)
+	stopSender := start("push", s.push.Run)
+	stopDevices := start("devices", s.pushes.Run)
 	stopDeliver := start("delivery", s.deliver.Run)
 	stopBatches := start("batches", s.batches.Run)
 	stopMercure := start("mercure", s.mercure.Run)
@@ -319,7 +324,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.pushService != nil {
 		s.pushService.Drain(pushDrain)
 	}
-	for _, stop := range []func(){stopHTTP, stopPush, stopLive, stopMercure, stopDebug, stopBatches, stopDeliver, stopReaper, stopCaptures, stopAuth, stopLog} {
+	for _, stop := range []func(){stopHTTP, stopPush, stopLive, stopMercure, stopDebug, stopBatches, stopDevices, stopDeliver, stopSender, stopReaper, stopCaptures, stopAuth, stopLog} {
 		stop()
 	}
 	s.log.Info("stopped")

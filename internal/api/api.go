@@ -101,6 +101,7 @@ type API struct {
 	MaxEvent int
 
 	Devices  Devices
+	Receipts Receipts
 	Bins     Bins
 	Captures Captures
 	// RedactSource hides the secret fields of a source's settings.

@@ -24,6 +24,13 @@ type Devices interface {
 	Update(t hark.TenantID, id hark.DeviceID, p device.Patch, may func(*hark.Device) error) (*hark.Device, error)
 	Delete(t hark.TenantID, id hark.DeviceID, may func(*hark.Device) error) error
 	Keys(t hark.TenantID, app string) ([]device.VAPIDKey, error)
+	Test(ctx context.Context, t hark.TenantID, id hark.DeviceID, title, body string, may func(*hark.Device) error) (device.Outcome, error)
+	Outcomes(t hark.TenantID, id hark.DeliveryID, after string, limit int) (page []device.Outcome, next string, err error)
+}
+
+// Receipts takes what devices tell of messages.
+type Receipts interface {
+	Take(ctx context.Context, token, what string, now time.Time) error
 }
 
 // DeviceBody is what a device registers with.
@@ -386,4 +393,86 @@ func (a *API) GetPushKey(ctx context.Context, in *PushKeyGet) (*PushKeyAnswer, e
 	out := &PushKeyAnswer{}
 	out.Body.App, out.Body.VAPIDKey, out.Body.PublicKey = cmp.Or(in.App, hark.DefaultApp), keys[0].ID, keys[0].Public
 	return out, nil
+}
+
+// DeviceTest is the input of POST /v1/devices/{id}/test.
+type DeviceTest struct {
+	DevicePath
+	Body *struct {
+		Title string `json:"title,omitempty" maxLength:"200"`
+		Body  string `json:"body,omitempty" maxLength:"1000"`
+	}
+}
+
+// DeviceTested tells what came of a test.
+type DeviceTested struct{ Body device.Outcome }
+
+// TestDevice answers POST /v1/devices/{id}/test: it pushes one message now.
+func (a *API) TestDevice(ctx context.Context, in *DeviceTest) (*DeviceTested, error) {
+	o, id, err := in.device(ctx)
+	if err != nil {
+		return nil, err
+	}
+	title, body := "Test", "This is a test from Hark."
+	if b := in.Body; b != nil && b.Title+b.Body != "" {
+		title, body = b.Title, b.Body
+	}
+	came, err := a.Devices.Test(ctx, tenantOf(ctx), id, title, body, o.may)
+	if err != nil {
+		return nil, err
+	}
+	return &DeviceTested{came}, nil
+}
+
+// DeliveryDevicesList is the input of GET /v1/deliveries/{id}/devices.
+type DeliveryDevicesList struct {
+	DeliveryPath
+	After string `query:"after" doc:"Go on after this: the next of the page before."`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+}
+
+// DeliveryDevicesPage carries what came of one event for devices.
+type DeliveryDevicesPage struct {
+	Body struct {
+		Devices []device.Outcome `json:"devices"`
+		Next    string           `json:"next,omitempty" doc:"Give it as after for the next page; missing on the last."`
+	}
+}
+
+// ListDeliveryDevices answers GET /v1/deliveries/{id}/devices.
+func (a *API) ListDeliveryDevices(ctx context.Context, in *DeliveryDevicesList) (*DeliveryDevicesPage, error) {
+	d, err := a.delivery(ctx, &in.DeliveryPath)
+	if err != nil {
+		return nil, err
+	}
+	page, next, err := a.Devices.Outcomes(tenantOf(ctx), d.ID, in.After, in.Limit)
+	if err != nil {
+		return nil, err
+	}
+	out := &DeliveryDevicesPage{}
+	out.Body.Devices, out.Body.Next = append([]device.Outcome{}, page...), next
+	return out, nil
+}
+
+// maxReceipt bounds the body of a receipt.
+const maxReceipt = 1 << 10
+
+// TakeReceipt answers POST /v1/push/receipts/{token}. The token is all that is asked for;
+// any content type will do, since a service worker may not be let to choose.
+func (a *API) TakeReceipt(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r, maxReceipt)
+	if err != nil {
+		return err
+	}
+	var what struct {
+		What string `json:"what"`
+	}
+	if err := decodeStrict(body, &what); err != nil {
+		return err
+	}
+	if err := a.Receipts.Take(r.Context(), r.PathValue("token"), what.What, time.Now()); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

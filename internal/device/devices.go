@@ -14,7 +14,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/harkhq/hark"
-	"github.com/harkhq/hark/internal/push"
 	"github.com/harkhq/hark/internal/store"
 )
 
@@ -40,6 +39,8 @@ type Directory interface {
 type Platforms interface {
 	// Register checks what a device gives and puts it in canonical form.
 	Register(d *hark.Device) error
+	// Target identifies where a registered device is pushed to.
+	Target(d *hark.Device) [32]byte
 	// Keys returns the VAPID keys of an audience, the newest first.
 	Keys(a *hark.Destination) []VAPIDKey
 }
@@ -153,7 +154,7 @@ type registration struct {
 
 // targetOf returns what a device is found by: no two of an app have the same.
 func (d *Devices) targetOf(x *hark.Device) [16]byte {
-	target := push.Target(x)
+	target := d.cfg.Platforms.Target(x)
 	sum := sha256.Sum256(append(append([]byte(x.App), 0), target[:]...))
 	return [16]byte(sum[:16])
 }
