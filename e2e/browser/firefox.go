@@ -48,13 +48,14 @@ type Firefox struct {
 	tab  string // that commands go to
 }
 
-// StartFirefox starts one with a profile of its own.
-func StartFirefox(ctx context.Context) (*Firefox, error) {
+// StartFirefox starts one with a profile of its own, and with more preferences, each a line of
+// user.js.
+func StartFirefox(ctx context.Context, more ...string) (*Firefox, error) {
 	profile, err := os.MkdirTemp("", "hark-firefox-")
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(prefs), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(prefs+strings.Join(more, "\n")), 0o600); err != nil {
 		return nil, err
 	}
 	log, err := os.Create(filepath.Join(profile, "log"))
