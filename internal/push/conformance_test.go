@@ -52,6 +52,8 @@ type answer struct {
 // fixtures has one for each row of the table.
 var fixtures = map[string]*fixture{
 	"webpush": webpushFixture(),
+	"fcm":     fcmFixture(),
+	"apns":    apnsFixture(),
 }
 
 // fakeOf returns a Doer that answers messages so.
