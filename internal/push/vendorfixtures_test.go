@@ -101,9 +101,11 @@ func fcmFixture() *fixture {
 				func(d *hark.Device) { d.Token = hark.Secret(strings.Repeat("long-token", 500)) }, func(d *hark.Device) { d.Token = "tökens-are-ascii" }},
 			"fid": {func(d *hark.Device) { d.FID = "dGhpcyBpcyBhbiBpbnN0YQ" }, func(d *hark.Device) { d.Token, d.FID = "", "short" },
 				func(d *hark.Device) { d.Token, d.FID = "", "with spaces and signs!" }},
-			"subscription": {func(d *hark.Device) { d.Subscription = json.RawMessage(`{"endpoint":"https://push.example/secret-path"}`) }},
-			"environment":  {func(d *hark.Device) { d.Environment = "sandbox" }},
-			"vapid_key":    {func(d *hark.Device) { d.VAPIDKey = "key" }},
+			"subscription": {func(d *hark.Device) {
+				d.Subscription = json.RawMessage(`{"endpoint":"https://push.example/secret-path"}`)
+			}},
+			"environment": {func(d *hark.Device) { d.Environment = "sandbox" }},
+			"vapid_key":   {func(d *hark.Device) { d.VAPIDKey = "key" }},
 		},
 		handle: func(s sent) (egress.Response, bool) {
 			return egress.Response{Status: 200, Snippet: []byte(`{"access_token":"ya29.secret-token","expires_in":3599,"token_type":"Bearer"}`)}, s.URL.Path == "/token"
@@ -154,10 +156,12 @@ func apnsFixture() *fixture {
 		badDevices: map[string][]func(*hark.Device){
 			"token": {func(d *hark.Device) { d.Token = "" }, func(d *hark.Device) { d.Token = "<a0b1c2d3 e4f5a0b1>" }, func(d *hark.Device) { d.Token = "a0b1c2d3e4f5" },
 				func(d *hark.Device) { d.Token += "0" }, func(d *hark.Device) { d.Token = hark.Secret(strings.Repeat("a0", 300)) }, func(d *hark.Device) { d.Token = "registration:token-of-fcm" }},
-			"environment":  {func(d *hark.Device) { d.Environment = "development" }},
-			"fid":          {func(d *hark.Device) { d.FID = "dGhpcyBpcyBhbiBpbnN0YQ" }},
-			"subscription": {func(d *hark.Device) { d.Subscription = json.RawMessage(`{"endpoint":"https://push.example/secret-path"}`) }},
-			"vapid_key":    {func(d *hark.Device) { d.VAPIDKey = "key" }},
+			"environment": {func(d *hark.Device) { d.Environment = "development" }},
+			"fid":         {func(d *hark.Device) { d.FID = "dGhpcyBpcyBhbiBpbnN0YQ" }},
+			"subscription": {func(d *hark.Device) {
+				d.Subscription = json.RawMessage(`{"endpoint":"https://push.example/secret-path"}`)
+			}},
+			"vapid_key": {func(d *hark.Device) { d.VAPIDKey = "key" }},
 		},
 		accepted: status(200, "", "Apns-Id", "EC1BF194-B3B2-424A-89A9-5A918A6E6B5D"),
 		answers: []answer{
