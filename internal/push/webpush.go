@@ -100,15 +100,7 @@ func urlFault(err error) string {
 	return "this is not a URL that can be pushed to"
 }
 
-func endpointOf(d *hark.Device) string {
-	var s struct {
-		Endpoint string `json:"endpoint"`
-	}
-	if json.Unmarshal(d.Subscription, &s) != nil {
-		return ""
-	}
-	return s.Endpoint
-}
+func endpointOf(d *hark.Device) string { return webpush.EndpointOf(d.Subscription) }
 
 // webpushChannel sends for one revision of one audience.
 type webpushChannel struct {

@@ -38,13 +38,15 @@ func sealAESGCM(own *ecdh.PrivateKey, salt *[saltSize]byte, to *Subscription, pl
 
 // draftKeys derives the key and the nonce of the only record.
 func draftKeys(shared, auth, salt, agent, server []byte) (key, nonce []byte) {
-	ikm := mac(mac(auth, shared), []byte("Content-Encoding: auth\x00\x01"))
+	outer := mac(auth, shared)
+	ikm := mac(outer[:], []byte("Content-Encoding: auth\x00\x01"))
 	context := append([]byte("P-256\x00\x00\x41"), agent...)
 	context = append(append(context, 0, publicSize), server...)
 	context = append(context, 1)
-	prk := mac(salt, ikm)
-	return mac(prk, []byte("Content-Encoding: aesgcm\x00"), context)[:16],
-		mac(prk, []byte("Content-Encoding: nonce\x00"), context)[:12]
+	prk := mac(salt, ikm[:])
+	long := mac(prk[:], []byte("Content-Encoding: aesgcm\x00"), context)
+	first := mac(prk[:], []byte("Content-Encoding: nonce\x00"), context)
+	return long[:16], first[:12]
 }
 
 // draftHeader is what the headers of an aesgcm message say.

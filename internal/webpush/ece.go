@@ -3,7 +3,6 @@ package webpush
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
@@ -25,20 +24,33 @@ var (
 	infoNonce = []byte("Content-Encoding: nonce\x00\x01")
 )
 
-// mac is HMAC-SHA256 of parts, one after the other.
-func mac(key []byte, parts ...[]byte) []byte {
-	h := hmac.New(sha256.New, key)
-	for _, p := range parts {
-		h.Write(p)
+// mac is HMAC-SHA256 (RFC 2104) of parts, one after the other, under a key of at most 64 bytes.
+// It is written out because five of them are in every message, and crypto/hmac makes four
+// objects for each.
+func mac(key []byte, parts ...[]byte) [sha256.Size]byte {
+	text := make([]byte, sha256.BlockSize, 4*sha256.BlockSize)
+	copy(text, key)
+	for i := range text {
+		text[i] ^= 0x36
 	}
-	return h.Sum(nil)
+	for _, p := range parts {
+		text = append(text, p...)
+	}
+	inner := sha256.Sum256(text)
+	var outer [sha256.BlockSize + sha256.Size]byte
+	copy(outer[:], key)
+	for i := range sha256.BlockSize {
+		outer[i] ^= 0x5c
+	}
+	copy(outer[sha256.BlockSize:], inner[:])
+	return sha256.Sum256(outer[:])
 }
 
 // cek derives the key and the first nonce of a message.
 func cek(ikm, salt []byte) (aead cipher.AEAD, nonce [12]byte) {
 	prk := mac(salt, ikm)
-	copy(nonce[:], mac(prk, infoNonce))
-	return newGCM(mac(prk, infoCEK)[:16]), nonce
+	key, first := mac(prk[:], infoCEK), mac(prk[:], infoNonce)
+	return newGCM(key[:16]), [12]byte(first[:12])
 }
 
 func newGCM(key []byte) cipher.AEAD {

@@ -27,8 +27,12 @@ func FuzzParseSubscription(f *testing.F) {
 		if again, err := ParseSubscription(canonical); err != nil || again != s {
 			t.Fatalf("%s is read as %v, %v", canonical, again, err)
 		}
-		if origin, err := Origin(s.Endpoint); err != nil || origin == "" {
-			t.Fatal(err)
+		// The short ways say what the long ones say.
+		if origin, err := parsedOrigin(s.Endpoint); err != nil || plainOrigin(s.Endpoint) != "" && plainOrigin(s.Endpoint) != origin {
+			t.Fatalf("%q has the origin %q or %q, %v", s.Endpoint, origin, plainOrigin(s.Endpoint), err)
+		}
+		if short, ok := parseCanonical(canonical); ok && short != s || ok != isPlain([]byte(s.Endpoint)) || EndpointOf(canonical) != s.Endpoint {
+			t.Fatalf("%s is read as %v", canonical, short)
 		}
 		if _, err := seal(nil, newEphemeral(), new([saltSize]byte), &s, []byte("x"), 0); err != nil {
 			t.Fatal(err)

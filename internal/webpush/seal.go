@@ -128,5 +128,7 @@ func agree(own *ecdh.PrivateKey, field string, other []byte) ([]byte, error) {
 
 // messageIKM combines the shared secret with who talks to whom (RFC 8291, section 3.4).
 func messageIKM(shared, auth, agent, server []byte) []byte {
-	return mac(mac(auth, shared), []byte("WebPush: info\x00"), agent, server, []byte{1})
+	key := mac(auth, shared)
+	ikm := mac(key[:], []byte("WebPush: info\x00"), agent, server, []byte{1})
+	return ikm[:]
 }

@@ -39,6 +39,9 @@ func ParseSubscription(text []byte) (Subscription, error) {
 	if len(text) > maxSubscription {
 		return s, refuse(TooLarge, "", "has %d bytes and the limit is %d", len(text), maxSubscription)
 	}
+	if s, ok := parseCanonical(text); ok {
+		return s, s.check()
+	}
 	if err := json.Unmarshal(text, &given); err != nil {
 		return s, refuse(MalformedJSON, "", `must be a JSON object {"endpoint", "keys": {"p256dh", "auth"}}, as JSON.stringify(subscription) gives it`)
 	}
@@ -60,6 +63,69 @@ func ParseSubscription(text []byte) (Subscription, error) {
 	}
 	s.Auth = [authSize]byte(auth)
 	return s, nil
+}
+
+// The canonical form around what differs.
+const (
+	beforeEndpoint = `{"endpoint":"`
+	beforeP256dh   = `","keys":{"p256dh":"`
+	beforeAuth     = `","auth":"`
+	afterAuth      = `"}}`
+	p256dhSize     = (publicSize*8 + 5) / 6
+	authTextSize   = (authSize*8 + 5) / 6
+	afterEndpoint  = len(beforeP256dh) + p256dhSize + len(beforeAuth) + authTextSize + len(afterAuth)
+)
+
+// parseCanonical reads the canonical form, which is what is stored and read for each message:
+// a tenth of the time that a JSON decoder takes. What it does not read may still be good.
+func parseCanonical(text []byte) (s Subscription, ok bool) {
+	rest, ok := bytes.CutPrefix(text, []byte(beforeEndpoint))
+	at := len(rest) - afterEndpoint
+	if !ok || at < 0 || !isPlain(rest[:at]) {
+		return s, false
+	}
+	endpoint, rest := rest[:at], rest[at:]
+	p256dh := rest[len(beforeP256dh):][:p256dhSize]
+	auth := rest[len(beforeP256dh)+p256dhSize+len(beforeAuth):][:authTextSize]
+	if !bytes.HasPrefix(rest, []byte(beforeP256dh)) || !bytes.HasSuffix(rest, []byte(afterAuth)) ||
+		string(rest[len(beforeP256dh)+p256dhSize:][:len(beforeAuth)]) != beforeAuth {
+		return s, false
+	}
+	n, err1 := encoding.Decode(s.P256dh[:], p256dh)
+	m, err2 := encoding.Decode(s.Auth[:], auth)
+	s.Endpoint = string(endpoint)
+	return s, err1 == nil && err2 == nil && n == publicSize && m == authSize
+}
+
+// isPlain says whether a text is its own JSON form.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if c <= ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Subscription) check() error {
+	if _, err := Origin(s.Endpoint); err != nil {
+		return err
+	}
+	return checkPoint("keys.p256dh", s.P256dh[:])
+}
+
+// EndpointOf returns the endpoint of a subscription in canonical form; "" if there is none.
+func EndpointOf(canonical []byte) string {
+	if rest, ok := bytes.CutPrefix(canonical, []byte(beforeEndpoint)); ok {
+		if at := len(rest) - afterEndpoint; at >= 0 && isPlain(rest[:at]) {
+			return string(rest[:at])
+		}
+	}
+	var given subscriptionJSON
+	if json.Unmarshal(canonical, &given) != nil {
+		return ""
+	}
+	return given.Endpoint
 }
 
 // MarshalJSON writes the canonical form: endpoint and keys, base64url without padding.
@@ -110,6 +176,13 @@ func checkPoint(field string, b []byte) error {
 // Origin returns the origin of an endpoint (RFC 6454), which is what aud must say:
 // lower case, without a default port.
 func Origin(endpoint string) (string, error) {
+	if origin := plainOrigin(endpoint); origin != "" {
+		return origin, nil
+	}
+	return parsedOrigin(endpoint)
+}
+
+func parsedOrigin(endpoint string) (string, error) {
 	bad := func(detail string) error { return refuse(MalformedEndpoint, "endpoint", "%s", detail) }
 	if endpoint == "" {
 		return "", bad("is needed: an absolute URL, https://…")
@@ -133,4 +206,23 @@ func Origin(endpoint string) (string, error) {
 		host = strings.TrimSuffix(strings.TrimSuffix(host, port), ":")
 	}
 	return scheme + "://" + host, nil
+}
+
+// plainOrigin returns the origin of an endpoint that begins with it as it stands, which is
+// nearly every one; "" for others.
+func plainOrigin(endpoint string) string {
+	rest, ok := strings.CutPrefix(endpoint, "https://")
+	if !ok || len(endpoint) > MaxEndpoint {
+		return ""
+	}
+	host, path, ok := strings.Cut(rest, "/")
+	if !ok || host == "" || strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
+		return ""
+	}
+	for i := range len(path) {
+		if c := path[i]; c <= ' ' || c >= 0x7f || c == '#' || c == '%' {
+			return ""
+		}
+	}
+	return endpoint[:len("https://")+len(host)]
 }

@@ -3,6 +3,8 @@ package webpush
 import (
 	"bytes"
 	"crypto/ecdh"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -48,6 +50,20 @@ func private(t testing.TB, b []byte) *ecdh.PrivateKey {
 	return k
 }
 
+func hkdf(key, text []byte) []byte { m := mac(key, text); return m[:] }
+
+// mac is HMAC as the standard library has it.
+func TestMAC(t *testing.T) {
+	for n := range 300 {
+		key, text := bytes.Repeat([]byte{0x5c, byte(n)}, 32)[:n%65], bytes.Repeat([]byte{byte(n), 7}, n)
+		h := hmac.New(sha256.New, key)
+		h.Write(text)
+		if got := mac(key, text[:n/2], text[n/2:]); !bytes.Equal(got[:], h.Sum(nil)) {
+			t.Fatalf("key of %d bytes, text of %d", len(key), len(text))
+		}
+	}
+}
+
 func TestRFC8188(t *testing.T) {
 	type vector struct {
 		Name, Plaintext            string
@@ -62,10 +78,10 @@ func TestRFC8188(t *testing.T) {
 				t.Fatalf("header %d %q, %v", c.rs, c.keyID, err)
 			}
 			if v.PRK != nil {
-				prk := mac(c.salt, v.IKM)
+				prk := hkdf(c.salt, v.IKM)
 				same(t, "PRK", prk, v.PRK)
-				same(t, "CEK", mac(prk, infoCEK)[:16], v.CEK)
-				same(t, "nonce", mac(prk, infoNonce)[:12], v.Nonce)
+				same(t, "CEK", hkdf(prk, infoCEK)[:16], v.CEK)
+				same(t, "nonce", hkdf(prk, infoNonce)[:12], v.Nonce)
 			}
 			got, err := c.open(v.IKM)
 			if err != nil || string(got) != v.Plaintext {
@@ -106,13 +122,13 @@ func TestRFC8291(t *testing.T) {
 				t.Fatal(err)
 			}
 			same(t, "shared secret", shared, v.Shared)
-			same(t, "PRK_key", mac(v.Auth, shared), v.PRKKey)
+			same(t, "PRK_key", hkdf(v.Auth, shared), v.PRKKey)
 			ikm := messageIKM(shared, v.Auth, v.AgentPublic, v.ServerPublic)
 			same(t, "IKM", ikm, v.IKM)
-			prk := mac(v.Salt, ikm)
+			prk := hkdf(v.Salt, ikm)
 			same(t, "PRK", prk, v.PRK)
-			same(t, "CEK", mac(prk, infoCEK)[:16], v.CEK)
-			same(t, "nonce", mac(prk, infoNonce)[:12], v.Nonce)
+			same(t, "CEK", hkdf(prk, infoCEK)[:16], v.CEK)
+			same(t, "nonce", hkdf(prk, infoNonce)[:12], v.Nonce)
 
 			to := agent.Subscription("https://push.example.net/p/1")
 			body, err := seal([]byte("before"), server, (*[saltSize]byte)(v.Salt), &to, []byte(v.Plaintext), 0)
