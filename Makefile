@@ -58,6 +58,10 @@ bench-ingest: ## signed webhooks in, against a bare server that only verifies
 bench-live: ## live streams: size, fan-out, resume, reconnects, each against its bound
 	$(GO) run ./bench/live
 
+.PHONY: bench-push
+bench-push: ## Web Push: what a message costs against webpush-go, and how many go out against a bare client
+	$(GO) run ./bench/push
+
 .PHONY: bench-isolation
 bench-isolation: ## what bad destinations and tenants do to good ones
 	$(GO) run ./bench/isolation

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/harkhq/hark/bench/rig"
+	"github.com/harkhq/hark/internal/webpush"
+)
+
+// text is what each message says: a chat message as our service worker shows it.
+const text = `{"web_push":8030,"notification":{"title":"Ann Lee","body":"are you there? we start in five minutes, room 7","navigate":"/chat/7","tag":"chat.7"},"hark":{"event":"evt_00000000000000001f2e3d4c5b6a79","topic":"user.42.chat"}}`
+
+// bench is what the runs share.
+type bench struct {
+	options
+	dir  string
+	peer string // the built webpushgo
+
+	seal, send, post, cpu rig.Figure
+	others                rig.Figure
+}
+
+func measure(ctx context.Context, o options) (*rig.Result, error) {
+	dir, err := os.MkdirTemp(o.dir, "hark-bench-push-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if o.profile != "" {
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	b := &bench{options: o, dir: dir,
+		seal: rig.Figure{Name: "seal + sign, one core", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 2.3}, Note: "bound: webpush-go's SendNotification with a client that takes everything"},
+		send: rig.Figure{Name: "  all of a send but the network", Unit: "messages/s", Note: "payload, gate, request, outcome too; the same bound"},
+		post: rig.Figure{Name: "seal + sign + POST over HTTP/2", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 0.6}, Note: "bound: sealing alone, then a bare net/http loop with the same bytes"},
+		cpu:  rig.Figure{Name: "  processor of the sender", Unit: "s per 1000", Note: "bound: of sealing and of the loop"},
+	}
+	result := &rig.Result{Machine: rig.ThisMachine(dir), Setup: fmt.Sprintf("messages of %d B, %d under way; %d runs of %v a part", len(text), b.workers, b.runs, b.steady)}
+	for run := range b.runs {
+		rig.Say("run %d", run+1)
+		if o.wants("seal") {
+			if err = b.measureSeal(ctx); err != nil {
+				break
+			}
+		}
+		if o.wants("post") {
+			if err = b.measurePost(ctx, run); err != nil {
+				break
+			}
+		}
+	}
+	if o.wants("seal") {
+		result.Figures = append(result.Figures, &b.seal, &b.send)
+	}
+	if o.wants("post") {
+		result.Figures = append(result.Figures, &b.post, &b.cpu)
+	}
+	return result, err
+}
+
+// measureSeal compares what a message costs on one core.
+func (b *bench) measureSeal(ctx context.Context) error {
+	if b.peer == "" {
+		path := filepath.Join(b.dir, "webpushgo")
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", path, ".")
+		cmd.Dir = filepath.Join("bench", "push", "webpushgo")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("building webpushgo, from the project's folder: %w\n%s", err, out)
+		}
+		b.peer = path
+	}
+	subscription, err := webpush.NewReceiverKey().Subscription("https://push.example.net/p/0123456789").MarshalJSON()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, b.peer, "-for", b.steady.String(), "-text", text, "-subscription", string(subscription))
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("webpushgo: %w", err)
+	}
+	var theirs count
+	if err := json.Unmarshal(out, &theirs); err != nil {
+		return fmt.Errorf("webpushgo: %w", err)
+	}
+	bound := theirs.rate()
+	for role, f := range map[string]*rig.Figure{"seal": &b.seal, "send": &b.send} {
+		ours, err := b.child(ctx, roleSetup{Role: role, Workers: 1, Cores: 1})
+		if err != nil {
+			return err
+		}
+		f.Ours, f.Bound = append(f.Ours, ours.rate()), append(f.Bound, bound)
+		rig.Say("%-5s     %s/s, webpush-go %s/s", role, rig.Number(ours.rate()), rig.Number(bound))
+	}
+	return nil
+}
+
+// measurePost compares what goes out to a sink.
+func (b *bench) measurePost(ctx context.Context, run int) error {
+	s, err := startSink(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	seal, err := b.child(ctx, roleSetup{Role: "seal", Workers: b.workers})
+	if err != nil {
+		return err
+	}
+	loop, err := b.child(ctx, roleSetup{Role: "loop", Workers: b.workers, Sink: s.Addr, Cert: s.Cert})
+	if err != nil {
+		return err
+	}
+	profile := ""
+	if b.profile != "" {
+		profile = filepath.Join(b.profile, fmt.Sprintf("post-%d.prof", run))
+	}
+	before, err := s.taken()
+	if err != nil {
+		return err
+	}
+	ours, err := b.child(ctx, roleSetup{Role: "post", Workers: b.workers, Sink: s.Addr, Cert: s.Cert, Profile: profile})
+	if err != nil {
+		return err
+	}
+	after, err := s.taken()
+	if err != nil {
+		return err
+	}
+	if got := after - before; got != ours.All {
+		return fmt.Errorf("%d messages were sent and %d arrived", ours.All, got)
+	}
+	bound := 1 / (1/seal.rate() + 1/loop.rate())
+	b.post.Ours, b.post.Bound = append(b.post.Ours, ours.rate()), append(b.post.Bound, bound)
+	b.cpu.Ours, b.cpu.Bound = append(b.cpu.Ours, 1000*ours.CPU/ours.Count), append(b.cpu.Bound, 1000*(seal.CPU/seal.Count+loop.CPU/loop.Count))
+	rig.Say("post      %s/s; seal alone %s/s, bare loop %s/s: together %s/s", rig.Number(ours.rate()), rig.Number(seal.rate()), rig.Number(loop.rate()), rig.Number(bound))
+	return nil
+}
