@@ -5,6 +5,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -225,7 +226,7 @@ func (s *Service) authorize(r *http.Request, e endpoint, m *store.PushMessage) *
 			return s.ours("vapid", err)
 		case why.Reason == webpush.SameKey:
 			return refuse(http.StatusBadRequest, errnoKey, "%s", why.Detail)
-		case why.Reason == webpush.Absent || why.Reason == webpush.Malformed:
+		case slices.Contains(noToken, why.Reason):
 			return refuse(http.StatusUnauthorized, errnoVAPID, "%s: %s", why.Field, why.Detail)
 		}
 		return refuse(http.StatusForbidden, errnoVAPID, "%s: %s", why.Field, why.Detail)
@@ -235,6 +236,9 @@ func (s *Service) authorize(r *http.Request, e endpoint, m *store.PushMessage) *
 	}
 	return nil
 }
+
+// noToken are the reasons for which what was shown is no credential at all.
+var noToken = []webpush.Reason{webpush.Absent, webpush.Malformed, webpush.MalformedBase64, webpush.KeySize, webpush.KeyForm, webpush.NotOnCurve}
 
 // audiences are the origins that a token may be for.
 func (s *Service) audiences(r *http.Request) []string {
