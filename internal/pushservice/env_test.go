@@ -7,9 +7,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -85,7 +87,9 @@ func openWorld(t testing.TB, fs *vfs.MemFS, cfg Config) *world {
 	mux.HandleFunc("GET /push/r/{receipt}", w.service.ServeReceipts)
 	mux.HandleFunc("DELETE /push/r/{receipt}", w.service.ServeForgetReceipts)
 	w.http = httptest.NewUnstartedServer(mux)
-	w.http.EnableHTTP2 = true
+	w.http.Config.Protocols = new(http.Protocols)
+	w.http.Config.Protocols.SetHTTP1(true)
+	w.http.Config.Protocols.SetUnencryptedHTTP2(true)
 	w.http.Start()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
@@ -290,13 +294,13 @@ func (b *browser) leave() {
 	b.world.until("it is gone", func() bool {
 		s := b.world.service
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, a := range s.agents {
-			if a.row.Secret == mustUAID(b.uaid).hash() {
-				return false
-			}
-		}
-		return true
+		agents := slices.Collect(maps.Values(s.agents))
+		s.mu.Unlock()
+		return !slices.ContainsFunc(agents, func(a *agent) bool {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return a.row.Secret == mustUAID(b.uaid).hash() && len(a.outlets) > 0
+		})
 	})
 }
 

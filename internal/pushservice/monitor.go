@@ -124,16 +124,17 @@ func (s *Service) ServeMessage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p, ok := s.promised(id)
-	switch {
-	case !ok:
+	if !ok {
 		s.serveStored(w, r, id)
 		return
-	case p.message == nil:
+	}
+	defer p.done()
+	if p.message == nil {
 		w.WriteHeader(int(p.status))
-	default:
+	} else {
 		writeMessage(w, p.message, p.link)
 	}
-	p.done()
+	_ = http.NewResponseController(w).Flush() // before the request that promised it ends
 }
 
 // serveStored answers who asks for a message that was not promised, or was long ago.

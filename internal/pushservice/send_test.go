@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -334,11 +335,11 @@ func TestQuotas(t *testing.T) {
 		w.visit(t)
 	})
 	t.Run("disk", func(t *testing.T) {
-		low := false
-		w := newWorld(t, Config{DiskLow: func() bool { return low }})
+		var low atomic.Bool
+		w := newWorld(t, Config{DiskLow: low.Load})
 		b := w.visit(t)
 		s := b.subscribe(nil)
-		low = true
+		low.Store(true)
 		refused(t, w.send(s, "x"), 503, 201)
 		b.say(map[string]any{"messageType": "register", "channelID": newChannelText()})
 		if m := b.hear(); m.Status != 503 {
@@ -348,7 +349,8 @@ func TestQuotas(t *testing.T) {
 	})
 	t.Run("refusals of an address", func(t *testing.T) {
 		w := newWorld(t, Config{})
-		for range strangeBurst {
+		w.service.strange.init(.001, 50)
+		for range 50 {
 			w.wants(w.post(w.http.URL+"/push/w/x", nil, "TTL", "1"), 404)
 		}
 		refused(t, w.post(w.http.URL+"/push/w/x", nil, "TTL", "1"), 429, 201)
