@@ -254,8 +254,10 @@ func (a *fcmAnswer) verdict(status int) (code string, v verdict) {
 		}
 	case status >= 500 && v.outcome != RetryAt:
 		v = verdict{RetryAt, false, ""}
+	case v.outcome == TargetGone && status != http.StatusNotFound:
+		v.outcome = TargetSuspect // who says so with another status is not FCM
 	case code == "INVALID_ARGUMENT":
-		v = a.invalid(own, v)
+		v = a.invalid(own && status == http.StatusBadRequest, v)
 	}
 	return code, v
 }

@@ -270,6 +270,8 @@ func TestFCMRows(t *testing.T) {
 		{answer: pushtest.Error(404, "NOT_FOUND", "", "Requested entity was not found."), outcome: ConfigError, code: "NOT_FOUND", wide: true},
 		// No device is gone for what is not FCM's own word for it.
 		{answer: pushtest.Error(503, "UNAVAILABLE", "UNREGISTERED", "unregistered"), outcome: RetryAt, code: "UNREGISTERED"},
+		{answer: pushtest.Error(403, "NOT_FOUND", "UNREGISTERED", "unregistered"), outcome: TargetSuspect, code: "UNREGISTERED"},
+		{answer: pushtest.Error(403, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "The registration token is not a valid FCM registration token"), outcome: PayloadError, code: "INVALID_ARGUMENT"},
 		{answer: &pushtest.Answer{Status: 404, Body: "<html>UNREGISTERED</html>"}, outcome: ConfigError, wide: true},
 		{answer: &pushtest.Answer{Status: 502, Body: `{"error":{"details":[{"errorCode":"UNREGISTERED"}]}}`}, outcome: RetryAt},
 		{answer: &pushtest.Answer{Status: 404, Body: `{"error":{"status":"NOT_FOUND","details":[{"@type":"type.googleapis.com/other.Error","errorCode":"UNREGISTERED"}]}}`}, outcome: ConfigError, code: "NOT_FOUND", wide: true},
