@@ -53,6 +53,7 @@ var rooms = map[string]string{
 	"cmd/hark":             "*",
 
 	"internal/push/pushtest":    "internal/h2test", // for tests
+	"cmd/hark/internal/agent":   "internal/webpush",
 	"cmd/hark/internal/compare": ". client",        // it dials as clients do, so it is no room of the server
 }
 

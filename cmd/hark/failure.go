@@ -146,6 +146,8 @@ func listOf(path string) string {
 		return "hark source list"
 	case strings.HasPrefix(path, "/v1/deliveries"):
 		return "hark deliveries list"
+	case strings.HasPrefix(path, "/v1/devices"):
+		return "hark device list"
 	case strings.HasPrefix(path, "/v1/keys"):
 		return "hark key list"
 	case strings.HasPrefix(path, "/v1/tenants"):

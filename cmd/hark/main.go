@@ -33,6 +33,9 @@ type verbs struct {
 	Destination destinationCmd `cmd:"" aliases:"destinations,dst" help:"Where events go: add, list, show, test, pause, resume, replay, rotate, remove." group:"out"`
 	Deliveries  deliveriesCmd  `cmd:"" aliases:"delivery" help:"What went where, and how: list, show, retry, cancel." group:"out"`
 
+	Push   pushCmd   `cmd:"" help:"Push to browsers and phones: keys, send, devices." group:"push"`
+	Device deviceCmd `cmd:"" aliases:"devices" help:"What is pushed to: list, show, add, remove, test; and listen, to be one." group:"push"`
+
 	Source  sourceCmd  `cmd:"" aliases:"sources,src" help:"Where providers such as GitHub send: add, list, show, pause, resume, rotate, remove." group:"in"`
 	Bin     binCmd     `cmd:"" aliases:"bins" help:"Request bins: see what a sender sends, and why a signature fails." group:"in"`
 	Trigger triggerCmd `cmd:"" help:"Send a sample of a provider's webhook, signed, to a source or any URL." group:"in"`
@@ -109,7 +112,7 @@ func newParser(v *verbs, stdout, stderr io.Writer) (*kong.Kong, error) {
 	return kong.New(v, kong.Name("hark"), kong.Description(description), kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.ExplicitGroups([]kong.Group{{Key: "server", Title: "Run a server:"}, {Key: "out", Title: "Send events out:"},
-			{Key: "in", Title: "Take webhooks in:"}, {Key: "who", Title: "Who may what:"},
+			{Key: "push", Title: "Push to who is away:"}, {Key: "in", Title: "Take webhooks in:"}, {Key: "who", Title: "Who may what:"},
 			{Key: "help", Title: "Find out:"}, {Key: "remote", Title: "Which server:"}}))
 }
 

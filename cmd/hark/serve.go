@@ -162,8 +162,9 @@ func (a *app) showNext(n next) {
 		"In a third, publish an event:"} {
 		fmt.Fprintf(&b, "%s\n\n  %s\n\n", a.paint(faint, what), n.Lines[i])
 	}
-	fmt.Fprintf(&b, "%s %s tail%s\n%s %s\n%s %s\n%s %s source add github%s\n\n", a.paint(faint, "Follow events:         "), commandWord(), serverFlag(n.URL),
-		a.paint(faint, "In a browser, live:    "), n.URL+"/demo/chat", a.paint(faint, "See what others send:  "), n.URL+"/bins",
+	fmt.Fprintf(&b, "%s %s tail%s\n%s %s\n%s %s\n%s %s\n%s %s source add github%s\n\n", a.paint(faint, "Follow events:         "), commandWord(), serverFlag(n.URL),
+		a.paint(faint, "In a browser, live:    "), n.URL+"/demo/chat", a.paint(faint, "And when it is closed: "), n.URL+"/demo/push",
+		a.paint(faint, "See what others send:  "), n.URL+"/bins",
 		a.paint(faint, "Have them make events: "), commandWord(), serverFlag(n.URL))
 	io.WriteString(a.stdout, b.String())
 }
