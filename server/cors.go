@@ -21,7 +21,7 @@ var (
 	noReferrer = []string{"no-referrer"}
 )
 
-const allowedHeaders = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key, If-None-Match, Hark-Key, Hark-Time, Cache-Control"
+const allowedHeaders = "Authorization, Content-Type, Last-Event-ID, Idempotency-Key, If-None-Match, Hark-Key, Hark-Time, Hark-Deliver-At, Cache-Control"
 
 // answer adds what lets the page that sent r read the answer, if its origin is allowed.
 // It reports whether it is.

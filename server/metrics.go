@@ -26,13 +26,17 @@ type metrics struct {
 	inboundTime    prometheus.Histogram
 	inboundSkipped prometheus.Counter
 
-	events      prometheus.Counter
-	bytes       prometheus.Counter
-	groupSize   prometheus.Histogram
-	commitTime  prometheus.Histogram
-	removed     *prometheus.CounterVec
-	attempts    *prometheus.CounterVec
-	batches     *prometheus.CounterVec
+	events     prometheus.Counter
+	bytes      prometheus.Counter
+	groupSize  prometheus.Histogram
+	commitTime prometheus.Histogram
+	removed    *prometheus.CounterVec
+	attempts   *prometheus.CounterVec
+	batches    *prometheus.CounterVec
+
+	scheduledEnded *prometheus.CounterVec
+	scheduledLate  prometheus.Histogram
+
 	attemptTime prometheus.Histogram
 	resultTime  prometheus.Histogram
 	diskLow     prometheus.Gauge
@@ -79,6 +83,8 @@ func newMetrics() *metrics {
 	m.removed = counters("hark_log_removed_events_total", "Events taken by retention.", "reason")
 	m.attempts = counters("hark_deliver_attempts_total", "Attempts that ended.", "outcome")
 	m.batches = counters("hark_batches_ended_total", "Batches that ended.", "state")
+	m.scheduledEnded = counters("hark_scheduled_ended_total", "Events that were to be published later and are not waiting any more, by what became of them.", "end")
+	m.scheduledLate = histogram("hark_scheduled_late_seconds", "How late events were published that had a time.", []float64{.001, .01, .1, 1, 10, 60, 600, 3600, 86400})
 	m.devicePushes = counters("hark_push_sent_total", "Messages that devices were tried with, by what came of it.", "platform", "outcome")
 	m.pushTime = histogram("hark_push_job_seconds", "Time to push one event to all devices that want it.", []float64{.001, .01, .1, 1, 10, 60, 600, 3600})
 	m.streamsOpened = counters("hark_live_opened_total", "Live streams that began.", "transport")
@@ -160,6 +166,7 @@ func (s *Server) watchRooms() {
 	gauge("hark_live_streams", "Live streams that are open.", func() float64 { return float64(s.live.Streams()) })
 	gauge("hark_push_devices", "Devices that are registered.", func() float64 { return float64(s.devices.Total()) })
 	gauge("hark_push_retries_waiting", "Messages that are to be pushed to a device again.", func() float64 { return float64(s.pushes.Waiting()) })
+	gauge("hark_scheduled_events", "Events that are to be published later.", func() float64 { n, _ := s.schedule.Total(); return float64(n) })
 	gauge("hark_batches_open", "Batches that are waited for.", func() float64 { return float64(s.batches.Open()) })
 	gauge("hark_egress_open_connections", "Sockets open to destinations.", func() float64 { return float64(s.egress.Stats().Open) })
 	gauge("hark_disk_free_bytes", "Free bytes of the data folder's file system.", func() float64 { free, _ := s.eventlog.Disk(); return float64(free) })

@@ -125,7 +125,8 @@ func instant() *huma.Schema { return &huma.Schema{Type: huma.TypeString, Format:
 func draftSchema() *huma.Schema {
 	return object([]string{"topic"}, map[string]*huma.Schema{
 		"topic": text(), "data": {Description: "Any JSON value; a string when content_type is not JSON."},
-		"data_base64": text(), "key": text(), "content_type": text(), "attributes": stringMap(), "time": instant()})
+		"data_base64": text(), "key": text(), "content_type": text(), "attributes": stringMap(), "time": instant(),
+		"deliver_at": {Type: huma.TypeString, Format: "date-time", Description: "When to publish it, at most 366 days ahead: it gets an id sch_… until then. For all events of an array or for none."}})
 }
 
 // eventSchema is an event as readers get it.
@@ -139,6 +140,8 @@ func eventSchema() *huma.Schema {
 func gapSchema() *huma.Schema {
 	return object(nil, map[string]*huma.Schema{"from": text(), "to": text(), "reason": text()})
 }
+
+const exampleScheduled = "sch_00000mdl3dgg0abcd1234efgh8"
 
 const exampleID = "evt_00000d6b1t0g00000000001c"
 
@@ -157,6 +160,8 @@ func docPublish(op *huma.Operation) {
 	}}
 	op.Responses = map[string]*huma.Response{
 		"201": {Description: "Appended and synced.", Content: jsonBody(map[string]any{"id": exampleID}, published())},
+		"202": {Description: "Scheduled, for deliver_at, and synced.", Content: jsonBody(map[string]any{"id": exampleScheduled, "deliver_at": "2026-12-01T09:00:00Z"},
+			object(nil, map[string]*huma.Schema{"id": text(), "ids": list(text()), "deliver_at": instant()}))},
 		"200": {Description: "A repeat.", Content: jsonBody(map[string]any{"id": exampleID, "duplicate": true}, published())},
 	}
 	addProblems(op, 400, 401, 403, 413, 415, 422, 429, 503)
@@ -165,7 +170,8 @@ func docPublish(op *huma.Operation) {
 func docPublishTopic(op *huma.Operation) {
 	op.Description += " The body is the event's data, its Content-Type is kept."
 	op.Parameters = []*huma.Param{pathParam("topic", "Where to publish.", "orders.paid"), header("Idempotency-Key", "Makes repeats within 24 h lead to one event."),
-		header("Hark-Key", "The event's ordering key."), header("Hark-Time", "The sender's time, RFC 3339.")}
+		header("Hark-Key", "The event's ordering key."), header("Hark-Time", "The sender's time, RFC 3339."),
+		header("Hark-Deliver-At", "When to publish it, RFC 3339; the answer is then 202, as that of POST /v1/events with deliver_at.")}
 	op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{"*/*": {Schema: text(), Example: "any bytes"}}}
 	op.Responses = map[string]*huma.Response{"201": {Description: "Appended and synced.", Content: jsonBody(map[string]any{"id": exampleID}, published())}}
 	addProblems(op, 400, 401, 403, 413, 422, 429, 503)

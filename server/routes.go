@@ -163,6 +163,10 @@ func (s *Server) routes(a *api.API) []route {
 		{"GET", "/v1/batches/{id}", pub, "Get a batch and its progress", api.Typed(a.GetBatch), nil, nil},
 		{"DELETE", "/v1/batches/{id}", pub, "Forget a batch", api.Typed(a.DeleteBatch), nil, nil},
 
+		{"GET", "/v1/scheduled", pub, "List events that are to be published later", api.Typed(a.ListScheduled), nil, nil},
+		{"GET", "/v1/scheduled/{id}", pub, "Get an event that is to be published later", api.Typed(a.GetScheduled), nil, nil},
+		{"DELETE", "/v1/scheduled/{id}", pub, "Cancel an event that is to be published later", api.Typed(a.CancelScheduled), nil, nil},
+
 		{"POST", "/v1/devices", mine, "Register a device, or many", nil, api.Raw(a.RegisterDevices), docRegisterDevices},
 		{"GET", "/v1/devices", mine, "List devices", api.Typed(a.ListDevices), nil, nil},
 		{"GET", "/v1/devices/{id}", mine, "Get a device", api.Typed(a.GetDevice), nil, nil},

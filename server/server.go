@@ -32,6 +32,7 @@ import (
 	"github.com/harkhq/hark/internal/pushservice"
 	"github.com/harkhq/hark/internal/rawhead"
 	"github.com/harkhq/hark/internal/registry"
+	"github.com/harkhq/hark/internal/schedule"
 	"github.com/harkhq/hark/internal/store"
 )
 
@@ -62,6 +63,7 @@ type Server struct {
 	front    *ingest.Front
 	deliver  *deliver.Deliverer
 	batches  *batch.Batches
+	schedule *schedule.Schedule
 	rates    rates
 	spec     huma.API
 	door     *ingest.Door
@@ -93,7 +95,7 @@ func New(cfg Config) (_ *Server, err error) {
 			s.Close()
 		}
 	}()
-	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openPush, s.openDelivery, s.openBatches, s.openLive, s.openMercure, s.openPushService, s.listen} {
+	for _, step := range []func() error{s.openFront, s.openEgress, s.openRooms, s.openCaptures, s.openSchedule, s.openPush, s.openDelivery, s.openBatches, s.openLive, s.openMercure, s.openPushService, s.listen} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -238,8 +240,8 @@ func (s *Server) api() *api.API {
 		},
 		Tokens:  tokenMint{s},
 		Redact:  destination.Redact,
-		Batches: s.batches,
-		Admit:   s.admit, PublicKey: destination.VerifyingKey,
+		Batches: s.batches, Scheduled: s.schedule,
+		Admit: s.admit, PublicKey: destination.VerifyingKey,
 		Backup: s.backup, Base: s.front.Base,
 		Devices: s.pushes, Receipts: s.receipts,
 		Bins: s.registry, Captures: s.captures, Replayer: replayer{s}, RedactSource: redactSource, Stopping: s.stopping,
@@ -301,6 +303,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopDevices := start("devices", s.pushes.Run)
 	stopDeliver := start("delivery", s.deliver.Run)
 	stopBatches := start("batches", s.batches.Run)
+	stopSchedule := start("schedule", s.schedule.Run)
 	stopMercure := start("mercure", s.mercure.Run)
 	stopLive := start("live", s.live.Run)
 	stopPush := func() {}
@@ -324,7 +327,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.pushService != nil {
 		s.pushService.Drain(pushDrain)
 	}
-	for _, stop := range []func(){stopHTTP, stopPush, stopLive, stopMercure, stopDebug, stopBatches, stopDevices, stopDeliver, stopSender, stopReaper, stopCaptures, stopAuth, stopLog} {
+	for _, stop := range []func(){stopHTTP, stopPush, stopLive, stopMercure, stopDebug, stopSchedule, stopBatches, stopDevices, stopDeliver, stopSender, stopReaper, stopCaptures, stopAuth, stopLog} {
 		stop()
 	}
 	s.log.Info("stopped")

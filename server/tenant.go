@@ -40,8 +40,9 @@ func (s *Server) eraseTenant(old, now *registry.Tenant) ([]store.Record, func(bo
 		s.log.Error("erasing a tenant's events", "tenant", old.Name, "error", err)
 		return nil, nil
 	}
-	gone := s.devices.Erase(old.ID)
+	gone, unscheduled := s.devices.Erase(old.ID), s.schedule.Erase(old.ID)
 	return []store.Record{rec}, func(committed bool) {
+		unscheduled(committed)
 		gone(committed)
 		done(committed)
 	}

@@ -29,6 +29,7 @@ type verbs struct {
 	Publish     publishCmd     `cmd:"" help:"Publish an event." group:"out"`
 	Tail        tailCmd        `cmd:"" help:"Follow events as they are published." group:"out"`
 	Poll        pollCmd        `cmd:"" help:"Read the events after a cursor, once." group:"out"`
+	Scheduled   scheduledCmd   `cmd:"" help:"Events that are to be published later: list, show, cancel." group:"out"`
 	Batch       batchCmd       `cmd:"" aliases:"batches" help:"Publish many events and have somebody told when all are done: send, list, show, remove." group:"out"`
 	Destination destinationCmd `cmd:"" aliases:"destinations,dst" help:"Where events go: add, list, show, test, pause, resume, replay, rotate, remove." group:"out"`
 	Deliveries  deliveriesCmd  `cmd:"" aliases:"delivery" help:"What went where, and how: list, show, retry, cancel." group:"out"`

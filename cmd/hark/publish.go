@@ -26,6 +26,7 @@ type publishCmd struct {
 	IdempotencyKey string            `help:"Publish once, however often this runs within 24 hours." placeholder:"TEXT"`
 	Batch          bool              `help:"The data is NDJSON: one event in JSON on each line, all published or none, 1000 at a time."`
 
+	later
 	place
 	APIKey string `name:"api-key" help:"API key." placeholder:"hk_…" env:"HARK_KEY" group:"remote"`
 }
@@ -34,6 +35,7 @@ func (*publishCmd) Help() string {
 	return `Examples:
   hark publish orders.paid --data '{"total": 42}'
   date | hark publish clock.tick
+  hark publish reminders.42 --data '{"title":"Stand-up"}' --in 2h
   hark publish --batch --file events.ndjson     lines like {"topic":"orders.paid","data":{"total":42}}`
 }
 
@@ -49,12 +51,26 @@ func (p *publishCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	at, err := p.due()
+	if err != nil {
+		return err
+	}
 	if p.Batch {
+		if !at.IsZero() {
+			return wrongUse("one event at a time", "--in and --at are not for --batch")
+		}
 		return p.publishBatch(a, c, data)
 	}
 	e, err := p.event(data)
 	if err != nil {
 		return err
+	}
+	if !at.IsZero() {
+		receipt, err := c.Schedule(a.ctx, e, at, p.options("")...)
+		if err != nil {
+			return err
+		}
+		return a.answerScheduled(receipt)
 	}
 	receipt, err := c.Publish(a.ctx, e, p.options("")...)
 	if err != nil {

@@ -77,11 +77,12 @@ type Registry interface {
 
 // API holds the handlers.
 type API struct {
-	Log      Log
-	Registry Registry
-	Sources  Sources
-	Deliver  Deliverer
-	Batches  Batches
+	Log       Log
+	Registry  Registry
+	Sources   Sources
+	Deliver   Deliverer
+	Batches   Batches
+	Scheduled Scheduled
 	// NewKey makes an API key in a tenant and returns its text, which is nowhere else.
 	NewKey func(t hark.TenantID, k *registry.Key) (*registry.Key, hark.Secret, error)
 	Tokens Tokens

@@ -123,8 +123,15 @@ func parseBatch(contentType string, body []byte) (o *hark.BatchOrder, to string,
 	if o.Deadline, err = deadlineOf(p.Deadline, time.Now()); err != nil {
 		return nil, "", err
 	}
-	o.Events, err = parseArray(p.Events)
-	return o, p.Callback.Destination, err
+	d, err := parseArray(p.Events)
+	if err != nil {
+		return nil, "", err
+	}
+	if d.at != nil {
+		return nil, "", hark.Invalidf("deliver_at", "is for POST /v1/events: the events of a batch with a callback are published at once")
+	}
+	o.Events = d.events
+	return o, p.Callback.Destination, nil
 }
 
 // deadlineOf reads a duration or a time.

@@ -37,11 +37,11 @@ func (a *API) Publish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	events, batch, err := parsePublish(r.Header.Get("Content-Type"), body)
+	d, err := parsePublish(r.Header.Get("Content-Type"), body)
 	if err != nil {
 		return err
 	}
-	return a.append(w, r, events, batch, body)
+	return a.append(w, r, d, body)
 }
 
 // PublishTopic answers POST /v1/topics/{topic}: the raw body is the data.
@@ -71,26 +71,44 @@ func (a *API) PublishTopic(w http.ResponseWriter, r *http.Request) error {
 			e.Attributes[strings.ToLower(rest)] = strings.Join(values, ", ")
 		}
 	}
-	return a.append(w, r, []hark.Event{e}, false, body)
+	d := &drafts{events: []hark.Event{e}}
+	if text := r.Header.Get("Hark-Deliver-At"); text != "" {
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return hark.Invalidf("Hark-Deliver-At", "must be a time like 2026-12-01T09:00:00Z")
+		}
+		d.at = []time.Time{at}
+	}
+	return a.append(w, r, d, body)
 }
 
-// append checks who may publish what, appends, and answers with the ids.
-func (a *API) append(w http.ResponseWriter, r *http.Request, events []hark.Event, batch bool, body []byte) error {
+// append checks who may publish what, appends or schedules, and answers with the ids.
+func (a *API) append(w http.ResponseWriter, r *http.Request, d *drafts, body []byte) error {
 	caller := callerOf(r.Context())
-	if err := mayPublish(caller, events, batch); err != nil {
+	if err := mayPublish(caller, d.events, d.batch); err != nil {
 		return err
 	}
 	idem, err := idempotencyOf(r, body)
 	if err != nil {
 		return err
 	}
-	if err := a.Admit(caller.TenantID(), len(events)); err != nil {
+	if err := a.Admit(caller.TenantID(), len(d.events)); err != nil {
 		return err
 	}
-	done, err := a.Log.Append(r.Context(), caller.TenantID(), events, idem)
-	if err != nil {
-		return err
+	if d.later(time.Now()) {
+		return a.schedule(w, r, d, idem)
 	}
+	done, err := a.Log.Append(r.Context(), caller.TenantID(), d.events, idem)
+	switch {
+	case err != nil:
+		return err
+	case done.Duplicate && done.First.IsZero(): // it was scheduled, and its time is over
+		return answerScheduled(w, d, a.Scheduled.IDs(caller.TenantID(), d.at, idem.Key), true)
+	}
+	return answerPublished(w, done, d.batch)
+}
+
+func answerPublished(w http.ResponseWriter, done eventlog.Appended, batch bool) error {
 	status := http.StatusCreated
 	if done.Duplicate {
 		status = http.StatusOK
@@ -100,7 +118,7 @@ func (a *API) append(w http.ResponseWriter, r *http.Request, events []hark.Event
 	answer := appendIDs(make([]byte, 0, 64+32*done.Count), done, batch)
 	h["Content-Length"] = []string{strconv.Itoa(len(answer))}
 	w.WriteHeader(status)
-	_, err = w.Write(answer)
+	_, err := w.Write(answer)
 	return ignoreWrite(err)
 }
 
@@ -108,9 +126,12 @@ func (a *API) append(w http.ResponseWriter, r *http.Request, events []hark.Event
 // the body of POST /v1/events. A repeat of that request with the same Idempotency-Key and
 // body is recognised, and the other way round.
 func (a *API) PublishJSON(ctx context.Context, caller Caller, body []byte, key string) (id hark.EventID, duplicate bool, err error) {
-	e, err := parseOne(body)
+	e, at, err := parseOne(body)
 	if err != nil {
 		return id, false, err
+	}
+	if !at.IsZero() {
+		return id, false, hark.Invalidf("deliver_at", "is for POST /v1/events: here events are published at once")
 	}
 	events := []hark.Event{e}
 	if err := mayPublish(caller, events, false); err != nil {
@@ -215,6 +236,7 @@ type publishJSON struct {
 	ContentType string            `json:"content_type"`
 	Attributes  map[string]string `json:"attributes"`
 	Time        eventTime         `json:"time"`
+	DeliverAt   deliverTime       `json:"deliver_at"`
 }
 
 // eventTime is a time whose error names its field.
@@ -228,40 +250,68 @@ func (t *eventTime) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// parsePublish reads a body of POST /v1/events. batch tells that it was an array or NDJSON.
-func parsePublish(contentType string, body []byte) (events []hark.Event, batch bool, err error) {
+// deliverTime is the same for when an event is to be published.
+type deliverTime struct{ time.Time }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *deliverTime) UnmarshalJSON(text []byte) error {
+	if t.Time.UnmarshalJSON(text) != nil || t.IsZero() {
+		return hark.Invalidf("deliver_at", "must be a time like 2026-12-01T09:00:00Z")
+	}
+	return nil
+}
+
+// drafts are events as publishers want them.
+type drafts struct {
+	events []hark.Event
+	at     []time.Time // when to publish each; nil for at once
+	batch  bool        // it was an array or NDJSON
+}
+
+// later reports whether something is to be published later than now.
+func (d *drafts) later(now time.Time) bool {
+	return slices.ContainsFunc(d.at, func(at time.Time) bool { return at.After(now) })
+}
+
+// parsePublish reads a body of POST /v1/events.
+func parsePublish(contentType string, body []byte) (*drafts, error) {
 	mediaType := "application/json"
 	if contentType != "" && contentType != mediaType {
+		var err error
 		if mediaType, _, err = mime.ParseMediaType(contentType); err != nil {
-			return nil, false, &hark.Error{Kind: hark.Unsupported, Code: "content-type", Field: "Content-Type", Msg: "not a media type"}
+			return nil, &hark.Error{Kind: hark.Unsupported, Code: "content-type", Field: "Content-Type", Msg: "not a media type"}
 		}
 	}
 	switch mediaType {
 	case "application/json", "application/x-www-form-urlencoded": // what curl -d says when it is told nothing
 		body = bytes.TrimLeft(body, " \t\r\n")
 		if len(body) > 0 && body[0] == '[' {
-			events, err = parseArray(body)
-			return events, true, err
+			return parseArray(body)
 		}
-		e, err := parseOne(body)
-		return []hark.Event{e}, false, err
+		e, at, err := parseOne(body)
+		d := &drafts{events: []hark.Event{e}}
+		if !at.IsZero() {
+			d.at = []time.Time{at}
+		}
+		return d, err
 	case "application/x-ndjson", "application/ndjson", "application/jsonl":
-		events, err = parseLines(body)
-		return events, true, err
+		return parseLines(body)
 	}
-	return nil, false, &hark.Error{Kind: hark.Unsupported, Code: "content-type", Field: "Content-Type",
+	return nil, &hark.Error{Kind: hark.Unsupported, Code: "content-type", Field: "Content-Type",
 		Msg: "send application/json (an event or an array) or application/x-ndjson; for any other type POST it to /v1/topics/{topic}"}
 }
 
-func parseOne(body []byte) (hark.Event, error) {
-	if p, ok := parsePlain(body); ok {
-		return p.event()
+// parseOne reads one event, and when to publish it; zero for at once.
+func parseOne(body []byte) (e hark.Event, at time.Time, err error) {
+	p, ok := parsePlain(body)
+	if !ok {
+		p = publishJSON{}
+		if err := decodeStrict(body, &p); err != nil {
+			return e, at, err
+		}
 	}
-	var p publishJSON
-	if err := decodeStrict(body, &p); err != nil {
-		return hark.Event{}, err
-	}
-	return p.event()
+	e, err = p.event()
+	return e, p.DeliverAt.Time, err
 }
 
 // parsePlain reads what most publishers send, an object of topic, key, content
@@ -294,7 +344,7 @@ func plainText(to *string, value []byte) bool {
 	return true
 }
 
-func parseArray(body []byte) ([]hark.Event, error) {
+func parseArray(body []byte) (*drafts, error) {
 	var ps []json.RawMessage
 	if hark.EachJSONElement(body, func(value []byte) bool {
 		ps = append(ps, value)
@@ -308,7 +358,7 @@ func parseArray(body []byte) ([]hark.Event, error) {
 	return parseEach(ps)
 }
 
-func parseLines(body []byte) ([]hark.Event, error) {
+func parseLines(body []byte) (*drafts, error) {
 	var ps []json.RawMessage
 	for line := range bytes.Lines(body) {
 		if line = bytes.TrimSpace(line); len(line) > 0 {
@@ -321,20 +371,26 @@ func parseLines(body []byte) ([]hark.Event, error) {
 	return parseEach(ps)
 }
 
-func parseEach(ps []json.RawMessage) ([]hark.Event, error) {
+func parseEach(ps []json.RawMessage) (*drafts, error) {
 	if len(ps) == 0 || len(ps) > hark.MaxBatchEvents {
 		return nil, &hark.Error{Kind: hark.TooLarge, Code: "batch-size",
 			Msg: fmt.Sprintf("a batch holds 1 to %d events; send the rest in another request", hark.MaxBatchEvents)}
 	}
-	events := make([]hark.Event, len(ps))
+	d := &drafts{events: make([]hark.Event, len(ps)), batch: true}
 	for i, p := range ps {
-		e, err := parseOne(p)
+		e, at, err := parseOne(p)
+		if err == nil && i > 0 && at.IsZero() != (d.at == nil) {
+			err = hark.Invalidf("deliver_at", "give it to all events of a batch or to none")
+		}
 		if err != nil {
 			return nil, inBatch(true, i, err)
 		}
-		events[i] = e
+		d.events[i] = e
+		if !at.IsZero() {
+			d.at = append(d.at, at)
+		}
 	}
-	return events, nil
+	return d, nil
 }
 
 // event decides what the data bytes are: JSON as it was written, text, or base64.

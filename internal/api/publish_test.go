@@ -23,18 +23,22 @@ func TestPlainAgrees(t *testing.T) {
 func FuzzPublish(f *testing.F) {
 	f.Add([]byte(`{"topic":"a","data":{"x":1},"key":"k","content_type":"text/plain"}`), "application/json")
 	f.Add([]byte(`[{"topic":"a"},{"topic":"b","data_base64":"AA=="}]`), "")
+	f.Add([]byte(`[{"topic":"a","deliver_at":"2026-12-01T09:00:00Z"},{"topic":"b"}]`), "")
 	f.Add([]byte("{\"topic\":\"a\"}\n{\"topic\":\"b\"}"), "application/x-ndjson")
 	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
 		agree(t, body)
-		events, _, err := parsePublish(contentType, body)
+		d, err := parsePublish(contentType, body)
 		if err != nil {
 			if hark.KindOf(err) == hark.Internal {
 				t.Fatalf("not the client's fault? %v", err)
 			}
 			return
 		}
-		for i := range events {
-			_ = events[i].Check(hark.MaxEventBytes)
+		if d.at != nil && len(d.at) != len(d.events) {
+			t.Fatalf("%d times for %d events", len(d.at), len(d.events))
+		}
+		for i := range d.events {
+			_ = d.events[i].Check(hark.MaxEventBytes)
 		}
 	})
 }

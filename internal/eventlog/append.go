@@ -110,7 +110,21 @@ func (l *Log) AppendWith(ctx context.Context, t hark.TenantID, events []hark.Eve
 	if idem.Key == "" {
 		return l.submit(ctx, r)
 	}
-	return l.appendOnce(ctx, r, idem)
+	return l.once(ctx, t, idem, func(remember *store.IdempotencyStored) (Appended, error) {
+		remember.Value.Count = len(r.events)
+		r.idem = remember
+		return l.submit(ctx, r)
+	})
+}
+
+// Once has a request that appends nothing, though it may later, be carried out once for its
+// idempotency key, which is one with those of appends. Commit is called for the first, with
+// the record that remembers it, to be committed with what it does. A repetition is told as
+// Duplicate; it was an append if its First is not zero.
+func (l *Log) Once(ctx context.Context, t hark.TenantID, idem Idempotency, commit func(remember store.Record) error) (Appended, error) {
+	return l.once(ctx, t, idem, func(remember *store.IdempotencyStored) (Appended, error) {
+		return Appended{}, commit(remember)
+	})
 }
 
 // prepare validates and encodes in the publisher's goroutine, so that the one
@@ -245,12 +259,15 @@ const idempotencyWindow = 6 * time.Hour
 
 func windowOf(t time.Time) uint32 { return uint32(t.Unix() / int64(idempotencyWindow/time.Second)) }
 
-func (l *Log) appendOnce(ctx context.Context, r *request, idem Idempotency) (Appended, error) {
+// first is what the first request with a key does.
+type first func(remember *store.IdempotencyStored) (Appended, error)
+
+func (l *Log) once(ctx context.Context, t hark.TenantID, idem Idempotency, do first) (Appended, error) {
 	if len(idem.Key) > hark.MaxIdempotency {
 		return Appended{}, hark.Invalidf("Idempotency-Key", fmt.Sprintf("at most %d bytes", hark.MaxIdempotency))
 	}
 	sum := sha256.Sum256([]byte(idem.Scope + "\x00" + idem.Key))
-	k := twinKey{tenant: r.tenant, hash: [16]byte(sum[:16])}
+	k := twinKey{tenant: t, hash: [16]byte(sum[:16])}
 	body := [16]byte(idem.Body[:16])
 	for {
 		l.twins.mu.Lock()
@@ -261,7 +278,7 @@ func (l *Log) appendOnce(ctx context.Context, r *request, idem Idempotency) (App
 		}
 		l.twins.mu.Unlock()
 		if !twin {
-			return l.fly(ctx, r, k, f, idem)
+			return l.fly(k, f, idem, do)
 		}
 		select {
 		case <-f.done:
@@ -282,7 +299,7 @@ func (l *Log) appendOnce(ctx context.Context, r *request, idem Idempotency) (App
 }
 
 // fly is the first of twins at work. The others are let go whatever happens to it.
-func (l *Log) fly(ctx context.Context, r *request, k twinKey, f *flight, idem Idempotency) (Appended, error) {
+func (l *Log) fly(k twinKey, f *flight, idem Idempotency, do first) (Appended, error) {
 	f.err = errStopped // what twins see of a panic: they try for themselves
 	defer func() {
 		l.twins.mu.Lock()
@@ -290,20 +307,21 @@ func (l *Log) fly(ctx context.Context, r *request, k twinKey, f *flight, idem Id
 		l.twins.mu.Unlock()
 		close(f.done)
 	}()
-	res, err := l.appendFirst(ctx, r, k.hash, f.body, idem)
+	res, err := l.lookOr(k, f.body, idem, do)
 	f.res, f.err = res, err
 	return res, err
 }
 
-func (l *Log) appendFirst(ctx context.Context, r *request, hash, body [16]byte, idem Idempotency) (Appended, error) {
+// lookOr returns what a key stands for, or does what it is to stand for.
+func (l *Log) lookOr(k twinKey, body [16]byte, idem Idempotency, do first) (Appended, error) {
 	now, window := windowOf(l.cfg.Now()), idem.Window
 	def(&window, hark.PublishIdempotencyWindow)
 	back := uint32((window + idempotencyWindow - 1) / idempotencyWindow)
-	for _, w := range l.index.windows(r.tenant, now-min(now, back)) {
-		if l.seen.absent(r.tenant, w, hash) {
+	for _, w := range l.index.windows(k.tenant, now-min(now, back)) {
+		if l.seen.absent(k.tenant, w, k.hash) {
 			continue
 		}
-		found, ok, err := l.store.Idempotency(r.tenant, w, hash)
+		found, ok, err := l.store.Idempotency(k.tenant, w, k.hash)
 		if err != nil {
 			return Appended{}, err
 		}
@@ -313,12 +331,14 @@ func (l *Log) appendFirst(ctx context.Context, r *request, hash, body [16]byte, 
 		if found.Body != body {
 			return Appended{}, errOtherBody()
 		}
-		return Appended{First: l.ID(found.First), Count: found.Count, Duplicate: true}, nil
+		res := Appended{Count: found.Count, Duplicate: true}
+		if found.First > 0 {
+			res.First = l.ID(found.First)
+		}
+		return res, nil
 	}
-	r.idem = &store.IdempotencyStored{Tenant: r.tenant, Window: now, Hash: hash,
-		Value: store.Idempotency{Body: body, Count: len(r.events)}}
-	l.seen.add(r.tenant, now, hash, func() bool { return l.index.rememberWindow(r.tenant, now) })
-	return l.submit(ctx, r)
+	l.seen.add(k.tenant, now, k.hash, func() bool { return l.index.rememberWindow(k.tenant, now) })
+	return do(&store.IdempotencyStored{Tenant: k.tenant, Window: now, Hash: k.hash, Value: store.Idempotency{Body: body}})
 }
 
 func errOtherBody() error {

@@ -55,6 +55,8 @@ const (
 	tablePushTopic        = 0x6d
 	tablePushDue          = 0x6e
 	tablePushReceipt      = 0x6f
+	tableScheduled        = 0x70
+	tableScheduledSize    = 0x71
 )
 
 // key builds keys without reflection; each method appends big endian.

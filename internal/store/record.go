@@ -264,7 +264,8 @@ func (r *TenantErased) apply(b *pebble.Batch) {
 		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth,
 		tableCapture, tableCaptureBody, tableCaptureUse,
 		tableBatch, tableBatchName, tableOpenBatch, tableOwedBatch,
-		tableDevice, tableDeviceUser, tableDeviceTopic, tableDeviceTarget, tablePushJob, tablePushRetry, tablePushOutcome} {
+		tableDevice, tableDeviceUser, tableDeviceTopic, tableDeviceTarget, tablePushJob, tablePushRetry, tablePushOutcome,
+		tableScheduled, tableScheduledSize} {
 		k := tenantKey(table, r.Tenant)
 		must(b.DeleteRange(k, k.after(), nil))
 	}
