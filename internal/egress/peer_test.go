@@ -443,3 +443,44 @@ func TestPeerBodyWithoutGetBody(t *testing.T) {
 		t.Errorf("%d connections", s.Opened())
 	}
 }
+
+// TestPeerPings: an idle connection is asked whether it is there, and left if it is not.
+func TestPeerPings(t *testing.T) {
+	for name, dead := range map[string]bool{"there": false, "dead": true} {
+		t.Run(name, func(t *testing.T) {
+			s := peerServer(t, h2test.Config{NoPong: dead, Handle: func(st *h2test.Stream) { st.Answer(200, nil, st.Body) }})
+			c := peerClient(t, s)
+			c.peerTransport.HTTP2.SendPingTimeout, c.peerTransport.HTTP2.PingTimeout = 10*time.Millisecond, 50*time.Millisecond
+			p := &Peer{Name: "a", IdleTimeout: time.Hour}
+			if _, err := post(t.Context(), c, p, s.URL, "x"); err != nil {
+				t.Fatal(err)
+			}
+			conn := s.Conns()[0]
+			if dead {
+				waitFor(t, func() bool { return len(s.Conns()) == 0 })
+			} else {
+				waitFor(t, func() bool { return conn.Pings.Load() > 3 })
+			}
+			if _, err := post(t.Context(), c, p, s.URL, "y"); err != nil {
+				t.Error(err)
+			}
+			if want := map[bool]int{false: 1, true: 2}[dead]; s.Opened() != want {
+				t.Errorf("%d connections, want %d", s.Opened(), want)
+			}
+		})
+	}
+}
+
+// TestPeerOfNetHTTP: a server that is not ours.
+func TestPeerOfNetHTTP(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	c := newClient(t, Config{Guard: local(t), RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs})
+	for _, p := range []*Peer{{Name: "a"}, {Name: "b", MaxConns: 2, Proves: func(status int) bool { return status == 200 }}} {
+		if failed := burst(t, c, p, s.URL, 1000); len(failed) > 0 {
+			t.Errorf("%s: %v", p.Name, failed[0])
+		}
+	}
+}

@@ -38,6 +38,8 @@ type Config struct {
 	Listener net.Listener
 	// MaxStreams is what the first SETTINGS of a connection allow; 0 to say nothing.
 	MaxStreams uint32
+	// NoPong leaves the client's pings unanswered, as a dead peer does.
+	NoPong bool
 	// Opened is called with each new connection before its first request; may be nil.
 	Opened func(*Conn)
 	// Arrived is called when the header of a request was read, in order, before the next
@@ -275,6 +277,9 @@ func (c *Conn) next() error {
 	case *http2.PingFrame:
 		if !f.IsAck() {
 			c.Pings.Add(1)
+			if c.server.cfg.NoPong {
+				return nil
+			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			return c.framer.WritePing(true, f.Data)

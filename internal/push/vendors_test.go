@@ -397,6 +397,48 @@ func TestBurst(t *testing.T) {
 	}
 }
 
+// TestBurstSettings: how many streams there may be changes all the time.
+func TestBurstSettings(t *testing.T) {
+	const n = 2000
+	v := startVendors(t, pushtest.FCMConfig{}, pushtest.APNsConfig{MaxStreams: 50})
+	v.apns.Answer(func(p *pushtest.Push) *pushtest.Answer {
+		if p.Number%100 == 0 {
+			for _, c := range v.apns.Conns() {
+				c.SetMaxStreams([]uint32{1, 100, 3, 40}[p.Number/100%4])
+			}
+		}
+		return nil
+	})
+	v.pushAll(t, n, 100, apnsDevice)
+	wantEach(t, v.apns.TakenBy(), n, 0)
+	v.wantNoComplaints(t)
+}
+
+// TestBurstQuota: in the middle of a burst the project is over its quota. All wait for as long
+// as it says, and then go on.
+func TestBurstQuota(t *testing.T) {
+	const n = 500
+	v := startVendors(t, pushtest.FCMConfig{}, pushtest.APNsConfig{})
+	var over atomic.Int64 // when, in Unix milliseconds
+	var meanwhile atomic.Int64
+	v.fcm.Answer(func(p *pushtest.Push) *pushtest.Answer {
+		switch at := over.Load(); {
+		case p.Number == 200:
+			over.Store(time.Now().UnixMilli())
+			return pushtest.Error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", "").RetryAfter(time.Second)
+		case at > 0 && time.Now().UnixMilli() < at+900:
+			meanwhile.Add(1)
+		}
+		return nil
+	})
+	v.pushAll(t, n, 50, fcmDevice)
+	wantEach(t, v.fcm.TakenBy(), n, 0)
+	if m := meanwhile.Load(); m > 150 { // of 300; some were on their way
+		t.Errorf("%d were sent while all were to wait", m)
+	}
+	v.wantNoComplaints(t)
+}
+
 // TestBurstUnanswered: doubled is only what was taken and never answered.
 func TestBurstUnanswered(t *testing.T) {
 	const n = 200
