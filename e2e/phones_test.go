@@ -212,3 +212,92 @@ func (p *phones) gone() {
 		}
 	}
 }
+
+// TestPhonesHeld: credentials that are refused cost nobody a message. What is wrong is told once,
+// and everything goes out when it is right.
+func TestPhonesHeld(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	p := startPhones(t)
+	p.register(n)
+	stranger, err := pushtest.StartAPNs(pushtest.APNsConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	p.fcm.AnswerGrants(func() *pushtest.Answer {
+		return &pushtest.Answer{Status: 400, Body: `{"error":"invalid_grant","error_description":"Invalid JWT Signature."}`}
+	})
+	settings := p.apns.Settings(p.sandbox)
+	settings["key"] = stranger.P8()
+	p.settings(map[string]any{"apns": settings})
+
+	var events []string
+	for i := range 3 {
+		events = append(events, p.publish("all.news", map[string]any{"title": "News", "body": fmt.Sprint(i)}))
+	}
+	for _, platform := range []string{`"apns"`, `"fcm"`} {
+		p.until("told that "+platform+" does not work", func() bool { return strings.Contains(p.told("hark.push.config_error"), platform) })
+	}
+	if told := p.told("hark.push.config_error"); strings.Count(told, `"topic":"hark.push.config_error"`) != 2 ||
+		!strings.Contains(told, "InvalidProviderToken") || !strings.Contains(told, "invalid_grant") || strings.Contains(told, "PRIVATE") {
+		t.Errorf("told: %s", told)
+	}
+	p.until("the deliveries are over", func() bool {
+		var page struct{ Deliveries []struct{ State string } }
+		if err := p.api.Call(p.ctx, "GET", "/v1/deliveries?topic=all.news", nil, &page); err != nil {
+			t.Fatal(err)
+		}
+		delivered := 0
+		for _, d := range page.Deliveries {
+			if d.State == "delivered" {
+				delivered++
+			}
+		}
+		return delivered == len(events)
+	})
+	if len(p.taken()) > 0 || p.apns.Pushes() > 0 {
+		t.Fatal("a credential that is refused pushes")
+	}
+	p.fcm.AnswerGrants(nil)
+	p.settings(map[string]any{"apns": p.apns.Settings(p.sandbox)})
+	for _, event := range events {
+		if doubles := p.wait(event, 2*n); doubles != 0 {
+			t.Errorf("%d came twice", doubles)
+		}
+	}
+	for _, c := range p.complaints() {
+		t.Error("a fake complains:", c)
+	}
+}
+
+// settings changes some of the audience's.
+func (p *phones) settings(change map[string]any) {
+	p.Helper()
+	all := map[string]any{"app": "default", "fcm": p.fcm.Settings(), "apns": p.apns.Settings(p.sandbox)}
+	for name, value := range change {
+		all[name] = value
+	}
+	if err := p.api.Call(p.ctx, "PATCH", "/v1/destinations/"+p.audience, map[string]any{"settings": all}, nil); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// told returns the operational events of a topic.
+func (p *phones) told(topic string) string {
+	p.Helper()
+	answer, err := p.api.Do(p.ctx, "GET", "/v1/events?from=earliest&topic="+topic, nil)
+	if err != nil || !answer.OK() {
+		p.Fatal(answer, err)
+	}
+	return string(answer.Body)
+}
+
+func (p *phones) until(what string, cond func() bool) {
+	p.Helper()
+	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.Fatal("not true in time: ", what)
+		}
+	}
+}
