@@ -55,6 +55,12 @@ type Limits struct {
 	// MinWait is the least wait before a retry (500 ms), BaseWait and MaxWait bound the
 	// exponential one (2 s, 10 min).
 	MinWait, BaseWait, MaxWait time.Duration
+	// Narrow is the least wait after a fault of settings that not all of a platform meets
+	// with (5 min).
+	Narrow time.Duration
+	// Lease is when a message that was under way when its page was committed is tried again
+	// if nothing came of it, as after a crash: longer than a try can take (1 min).
+	Lease time.Duration
 	// Quarantine is how long a suspect device is left alone (12 h).
 	Quarantine time.Duration
 	// Stop is how long a stop waits for sends under way (5 s).
@@ -71,6 +77,8 @@ func (l Limits) withDefaults() Limits {
 	l.MinWait = cmp.Or(l.MinWait, 500*time.Millisecond)
 	l.BaseWait = cmp.Or(l.BaseWait, 2*time.Second)
 	l.MaxWait = cmp.Or(l.MaxWait, 10*time.Minute)
+	l.Narrow = cmp.Or(l.Narrow, 5*time.Minute)
+	l.Lease = cmp.Or(l.Lease, time.Minute)
 	l.Quarantine = cmp.Or(l.Quarantine, 12*time.Hour)
 	l.Stop = cmp.Or(l.Stop, 5*time.Second)
 	return l

@@ -17,12 +17,6 @@ import (
 
 const (
 	retryVersion = 1
-	// leaseFor is when a message that was under way when its page was committed is tried
-	// again if nothing came of it, as after a crash: longer than a try can take.
-	leaseFor = time.Minute
-	// narrowWait is the least wait after a fault of settings that not all of a platform
-	// meets with.
-	narrowWait = 5 * time.Minute
 	// never is when nothing is due.
 	never = math.MaxInt64
 	// checkPaused is how often it is looked whether a paused audience goes on.
@@ -126,7 +120,7 @@ func (p *page) again(e *entry, t *tried) bool {
 	case r.Outcome == push.ConfigError && r.Wide && platformLines[t.device.Kind] > 0:
 		k.Line = platformLines[t.device.Kind]
 	case r.Outcome == push.ConfigError:
-		at = at.Add(max(r.After, narrowWait) + rand.N(narrowWait))
+		at = at.Add(max(r.After, p.a.lim.Narrow) + rand.N(p.a.lim.Narrow))
 	default:
 		at = at.Add(max(r.After, p.a.backoff(t.number)))
 	}
@@ -145,7 +139,7 @@ func (p *page) again(e *entry, t *tried) bool {
 // leave puts a retry in the place of a try that is still under way.
 func (p *page) leave(e *entry) {
 	k := store.PushRetryKey{Tenant: p.dest.Tenant, Destination: p.dest.ID, Offset: e.msg.event.ID.Offset, Device: e.device.ID,
-		Due: p.now.Add(leaseFor).UnixMilli()}
+		Due: p.now.Add(p.a.lim.Lease).UnixMilli()}
 	p.keep(k, e.tries+1)
 	e.lease = &k
 	p.note(e, tried{device: e.device, number: e.tries + 1, result: came(push.RetryAt, "slow", "")})

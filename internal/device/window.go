@@ -84,6 +84,7 @@ type window struct {
 	end        bool       // the source has no more
 	stop       error      // nothing is started any more
 	committing bool
+	complete   bool // the last page is committed: whoever stops us now is too late
 	committed  time.Time
 	failed     error
 }
@@ -254,7 +255,7 @@ func (w *window) commit(dest *hark.Destination, page []*entry, last bool) {
 	if err != nil {
 		w.failed = err
 	} else {
-		w.saved = w.job != nil && !last
+		w.saved, w.complete = w.job != nil && !last, last
 		for i, e := range page {
 			if e.state == left {
 				e.kept = true
@@ -285,6 +286,8 @@ func (w *window) over() (bool, error) {
 		return true, w.failed // what is under way comes to nothing, and is tried again
 	case len(w.ring) > 0:
 		return false, nil
+	case w.complete:
+		return true, nil
 	case w.stop != nil:
 		return true, w.stop
 	case w.end && w.saved: // the last page was committed before it was known to be the last
