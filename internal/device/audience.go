@@ -43,7 +43,7 @@ type AudienceConfig struct {
 
 // Limits bound what is under way. A zero takes the default.
 type Limits struct {
-	Flight int // sends under way (1,000)
+	Flight int // sends under way at most (512); see pace.go
 	// Page is how many devices of one job may be tried and not committed (1,000).
 	Page int
 	// Patience is how long a device may hold up its page (2 s).
@@ -68,7 +68,7 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	l.Flight = cmp.Or(l.Flight, 1000)
+	l.Flight = cmp.Or(l.Flight, 512)
 	l.Page = cmp.Or(l.Page, 1000)
 	l.Patience = cmp.Or(l.Patience, 2*time.Second)
 	l.Batches = cmp.Or(l.Batches, 16)
@@ -127,7 +127,7 @@ type Audiences struct {
 // NewAudiences makes what pushes to devices, and finds out what is to be pushed again.
 func NewAudiences(cfg AudienceConfig) (*Audiences, error) {
 	a := &Audiences{Devices: cfg.Devices, cfg: cfg, lim: cfg.Limits.withDefaults(), tasks: make(chan task), closed: make(chan struct{})}
-	a.lanes = newLanes(a.lim.Flight)
+	a.lanes = newLanes(min(startPace, a.lim.Flight))
 	a.sendCtx, a.stopSend = context.WithCancel(context.Background())
 	a.holds.init()
 	a.late.init()
@@ -143,6 +143,7 @@ func NewAudiences(cfg AudienceConfig) (*Audiences, error) {
 func (a *Audiences) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { a.retryLoop(ctx) })
+	loops.Go(func() { a.paceLoop(ctx) })
 	loops.Go(func() { a.lateLoop() })
 	loops.Go(func() { a.notesLoop(ctx) })
 	<-ctx.Done()

@@ -91,6 +91,22 @@ func (s *seat) give() {
 	}
 }
 
+// resize bounds the sends under way anew.
+func (l *lanes) resize(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n > l.size {
+		l.wakeAll()
+	}
+	l.size = n
+}
+
+func (l *lanes) limit() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.size
+}
+
 // load is how many sends are under way.
 func (l *lanes) load() int {
 	l.mu.Lock()

@@ -102,7 +102,10 @@ type environment struct {
 	receipt func(e *hark.Event, d *hark.Device) string
 
 	sealer *webpush.Sealer
-	signer *webpush.Signer
+	// sealing bounds how many seal at once: the processor is not theirs alone, and those who
+	// publish would wait behind hundreds of them.
+	sealing chan struct{}
+	signer  *webpush.Signer
 
 	providers providers
 }

@@ -308,7 +308,9 @@ func withReceipt(text []byte, tail, receipt string) []byte {
 }
 
 func (ch *webpushChannel) post(ctx context.Context, u *url.URL, sub *webpush.Subscription, k *webpush.Key, p *webpushPayload, plaintext []byte, padding int, left time.Duration) Result {
+	ch.env.sealing <- struct{}{}
 	body, err := ch.env.sealer.Seal(nil, sub, plaintext, padding)
+	<-ch.env.sealing
 	if err != nil {
 		return Result{Outcome: PayloadError, Code: string(webpush.ReasonOf(err)), Error: detail(err)}
 	}

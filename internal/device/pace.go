@@ -1,0 +1,76 @@
+package device
+
+import (
+	"context"
+	"runtime/metrics"
+	"time"
+)
+
+// The processor is not the pushes' alone: with hundreds of messages to encrypt at once,
+// everything else of the server would stand in line behind them. So the number of sends
+// under way follows how long goroutines wait until they run: it shrinks when that is long,
+// and grows to its bound while only the network is waited for.
+const (
+	paceEvery = 50 * time.Millisecond
+	startPace = 16
+	leastPace = 4
+	// waitLong and waitShort are the times that one goroutine in twenty waits for a processor.
+	waitLong  = 800 * time.Microsecond
+	waitShort = 300 * time.Microsecond
+)
+
+const schedLatencies = "/sched/latencies:seconds"
+
+// paceLoop keeps the number of sends to what the processors bear, until ctx ends.
+func (a *Audiences) paceLoop(ctx context.Context) {
+	sample := []metrics.Sample{{Name: schedLatencies}}
+	var before []uint64
+	tick := time.NewTicker(paceEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			a.lanes.resize(a.lim.Flight)
+			return
+		case <-tick.C:
+		}
+		if a.lanes.load() == 0 {
+			before = nil
+			continue
+		}
+		metrics.Read(sample)
+		h := sample[0].Value.Float64Histogram()
+		if before != nil {
+			a.lanes.resize(nextPace(a.lanes.limit(), a.lim.Flight, quantileOf(h, before, .95)))
+		}
+		before = append(before[:0], h.Counts...)
+	}
+}
+
+// nextPace is how many sends may be under way after some time in which one in twenty waited
+// so long for a processor.
+func nextPace(now, most int, wait time.Duration) int {
+	switch {
+	case wait > waitLong:
+		now = now * 3 / 4
+	case wait < waitShort:
+		now += max(1, now/8)
+	}
+	return min(max(now, leastPace), most)
+}
+
+// quantileOf returns a quantile of what was added to a histogram since before.
+func quantileOf(h *metrics.Float64Histogram, before []uint64, q float64) time.Duration {
+	total := uint64(0)
+	for i, n := range h.Counts {
+		total += n - before[i]
+	}
+	left := uint64(q * float64(total))
+	for i, n := range h.Counts {
+		if n -= before[i]; n > left {
+			return time.Duration(h.Buckets[i] * float64(time.Second))
+		}
+		left -= h.Counts[i] - before[i]
+	}
+	return 0
+}
