@@ -15,8 +15,8 @@ const (
 	startPace = 16
 	leastPace = 4
 	// waitLong and waitShort are the times that one goroutine in twenty waits for a processor.
-	waitLong  = 800 * time.Microsecond
-	waitShort = 300 * time.Microsecond
+	waitLong  = 500 * time.Microsecond
+	waitShort = 200 * time.Microsecond
 )
 
 const schedLatencies = "/sched/latencies:seconds"

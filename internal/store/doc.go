@@ -44,7 +44,14 @@
 //	50 capture      tenant 4, source 8, capture 8       → capture without its body, see capture.go
 //	51 its body     tenant 4, source 8, capture 8       → bytes; absent when empty
 //	52 capture use  tenant 4, source 8                  → see CaptureUsage
-//	60–67 devices   see device.go: rows, by user, by topic, by target, jobs, retries, outcomes, vendor tokens
+//	60 device       tenant 4, id 8                      → row; and 01 → when it took a message, see device.go
+//	61 by user      tenant 4, user, 00, id 8            → app
+//	62 by topic     tenant 4, app, 00, pattern, 00, id 8 → nothing
+//	63 by target    tenant 4, hash 16                   → id 8
+//	64 push job     tenant 4, destination 8, offset 8   → position of the pushing of an event
+//	65 push retry   tenant 4, destination 8, line 1, due 8, offset 8, device 8 → tries
+//	66 outcomes     tenant 4, bucket 4, destination 8, offset 8, number 8 → a page of them
+//	67 vendor token name                                → value
 //	68 push secret  hash 32                             → agent 8: what a user agent shows
 //	69 push agent   agent 8                             → see PushAgent
 //	6a push URL     hash 32                             → see PushCapability; those that are gone, too
