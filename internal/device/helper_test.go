@@ -142,7 +142,7 @@ func newDirectory() *fakeDirectory {
 			Topics: []hark.Pattern{">"}, State: hark.DestinationActive, Revision: 1}}}
 }
 
-var quick = Limits{Page: 64, Patience: 50 * time.Millisecond, HoldFor: 100 * time.Millisecond, Narrow: 20 * time.Millisecond, Lease: 400 * time.Millisecond,
+var quick = Limits{Page: 64, Patience: 10 * time.Second, HoldFor: 100 * time.Millisecond, Narrow: 20 * time.Millisecond, Lease: 400 * time.Millisecond,
 	MinWait: 5 * time.Millisecond, BaseWait: 10 * time.Millisecond, MaxWait: 40 * time.Millisecond, Stop: time.Second}
 
 // open starts a world on a file system; it ends with the test, or before by stop.

@@ -341,7 +341,7 @@ func simulate(t *testing.T, seed uint64) {
 	}
 	s.fake.set(s.answer)
 	lim := quick
-	lim.Page = 32
+	lim.Page, lim.Patience = 32, 50*time.Millisecond
 	gentle := seed%4 == 0 // it is stopped, not cut: then nothing at all may be doubled
 	for range simLives {
 		s.w = openWorld(t, s.fs, s.dir, s.fake, lim)
