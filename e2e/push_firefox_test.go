@@ -150,6 +150,7 @@ type fox struct {
 	*world
 	origin string // the push service's
 	relay  *relay
+	fire   *browser.Firefox
 	tab    *browser.FirefoxTab
 	ctx    context.Context
 	ca     *authority
@@ -179,6 +180,7 @@ func startFox(t *testing.T) *fox {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
+	f.fire = b
 	if f.tab, err = b.Open(ctx, f.server.URL+"/demo/push?user=ada"); err != nil {
 		t.Fatal(err)
 	}
@@ -390,6 +392,14 @@ func TestPushFirefox(t *testing.T) {
 	f.shown("Hark itself")
 	f.acknowledged(3)
 
+	t.Log("a click brings the page to the front, and both are told to whoever asked")
+	if err := f.fire.ClickNotification(f.ctx, "Hark itself"); err != nil {
+		t.Fatal(err)
+	}
+	f.until("the click", `document.querySelector("#arrivals .clicked strong")?.textContent === "Hark itself"`)
+	f.until("the notification to go", `navigator.serviceWorker.getRegistration().then((r) => r.getNotifications()).then((all) => all.every((n) => n.title !== "Hark itself"))`)
+	f.told("hark.push.delivered hark.push.clicked ")
+
 	f.offline(subscription)
 	f.crash(subscription)
 	f.moved()
@@ -400,6 +410,22 @@ func TestPushFirefox(t *testing.T) {
 	f.until("push to be off", `document.querySelector("#state").dataset.state === "off"`)
 	f.until("an empty list", `document.querySelector("#devices").textContent === "None yet."`)
 	f.node.send(subscription, "to nobody", 410, nil)
+	f.told("hark.push.delivered hark.push.clicked ") // a click is not followed by a "dismissed"
+}
+
+// told waits until receipts made these events, and no others.
+func (f *fox) told(want string) {
+	f.Helper()
+	eventually(f.T, 20*time.Second, func() string {
+		told := ""
+		for _, e := range f.storedEvents("hark.push.*") {
+			told += e.Topic + " "
+		}
+		if told != want {
+			return "Hark was told " + told
+		}
+		return ""
+	})
 }
 
 // offline: what is sent while Firefox is away waits for it, unless it is replaced or too late.

@@ -66,13 +66,15 @@ type pushSend struct {
 	Badge    *int   `help:"The number on the app's icon; 0 takes it away." placeholder:"N"`
 	Receipt  bool   `help:"Have hark.push.delivered and hark.push.clicked tell."`
 	Data     string `help:"Data for the app, in JSON." placeholder:"JSON"`
+	later
 	remote
 }
 
 func (*pushSend) Help() string {
 	return `Examples:
   hark push send --user 42 --title 'Ann' --body 'Lunch?' --link /chat/7
-  hark push send --topic news.sport --title 'Goal' --urgency high --ttl 10m`
+  hark push send --topic news.sport --title 'Goal' --urgency high --ttl 10m
+  hark push send --user 42 --title 'Stand-up' --in 2h`
 }
 
 var userToken = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
@@ -82,11 +84,27 @@ func (p *pushSend) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	at, err := p.due()
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
 	c, err := p.client()
 	if err != nil {
 		return err
 	}
-	receipt, err := c.PublishJSON(a.ctx, topic, message)
+	e := hark.Event{Topic: topic, ContentType: "application/json", Data: data}
+	if !at.IsZero() {
+		receipt, err := c.Schedule(a.ctx, e, at)
+		if err != nil {
+			return err
+		}
+		return a.answerScheduled(receipt)
+	}
+	receipt, err := c.Publish(a.ctx, e)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package browser
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -64,7 +65,7 @@ func StartFirefox(ctx context.Context, more ...string) (*Firefox, error) {
 	}
 	defer log.Close()
 	f := &Firefox{profile: profile}
-	f.cmd = exec.Command("firefox-esr", "--headless", "--no-remote", "--marionette", "--profile", profile, "about:blank")
+	f.cmd = exec.Command("firefox-esr", "--headless", "--no-remote", "--marionette", "--remote-allow-system-access", "--profile", profile, "about:blank")
 	f.cmd.Env = append(os.Environ(), "HOME="+profile, "MOZ_CRASHREPORTER_DISABLE=1", "MOZ_DISABLE_CONTENT_SANDBOX=1")
 	f.cmd.Stdout, f.cmd.Stderr = log, log
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -162,6 +163,42 @@ func (f *Firefox) call(ctx context.Context, command string, params map[string]an
 	return json.Unmarshal(result, out)
 }
 
+// alert finds the notification with a title: without a desktop Firefox draws it itself, in a
+// window of its own.
+const alert = `const alert = [...Services.wm.getEnumerator("alert:alert")].find((w) => w.document.getElementById("alertTitleLabel").value === arguments[0]);
+	if (!alert) return null;
+	`
+
+// ClickNotification clicks the notification with a title, as the user does.
+func (f *Firefox) ClickNotification(ctx context.Context, title string) error {
+	var ok bool
+	err := f.Chrome(ctx, alert+`alert.document.getElementById("alertBox").click(); return true;`, &ok, title)
+	if err == nil && !ok {
+		err = fmt.Errorf("Firefox shows no notification %q", title)
+	}
+	return err
+}
+
+// NotificationPicture returns the notification with a title as PNG, enlarged by scale.
+func (f *Firefox) NotificationPicture(ctx context.Context, title string, scale float64) ([]byte, error) {
+	var text string
+	err := f.Chrome(ctx, alert+`const { innerWidth: width, innerHeight: height } = alert;
+		return alert.browsingContext.currentWindowGlobal.drawSnapshot(new alert.DOMRect(0, 0, width, height), arguments[1], "transparent").then((bitmap) => {
+			const canvas = alert.document.createElementNS("http://www.w3.org/1999/xhtml", "canvas");
+			[canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+			canvas.getContext("2d").drawImage(bitmap, 0, 0);
+			return canvas.toDataURL("image/png");
+		});`, &text, title, scale)
+	_, data, ok := strings.Cut(text, "base64,")
+	if err == nil && !ok {
+		err = fmt.Errorf("Firefox shows no notification %q", title)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return base64.StdEncoding.DecodeString(data)
+}
+
 // FirefoxTab is one tab.
 type FirefoxTab struct {
 	f      *Firefox
@@ -200,6 +237,24 @@ func (t *FirefoxTab) Go(ctx context.Context, url string) error {
 	return t.do(ctx, "WebDriver:Navigate", map[string]any{"url": url}, nil)
 }
 
+// Picture returns what is to be seen of the page, as PNG.
+func (t *FirefoxTab) Picture(ctx context.Context) ([]byte, error) {
+	var got struct{ Value string }
+	if err := t.do(ctx, "WebDriver:TakeScreenshot", map[string]any{"full": false}, &got); err != nil {
+		return nil, err
+	}
+	return base64.StdEncoding.DecodeString(got.Value)
+}
+
+// Look changes the size of what is to be seen, in CSS pixels.
+func (t *FirefoxTab) Look(ctx context.Context, width, height int) error {
+	var frame struct{ W, H int }
+	if err := t.Eval(ctx, `({ W: outerWidth - innerWidth, H: outerHeight - innerHeight })`, &frame); err != nil {
+		return err
+	}
+	return t.do(ctx, "WebDriver:SetWindowRect", map[string]any{"width": width + frame.W, "height": height + frame.H}, nil)
+}
+
 // Reload loads the page anew.
 func (t *FirefoxTab) Reload(ctx context.Context) error {
 	return t.do(ctx, "WebDriver:Refresh", map[string]any{}, nil)
@@ -208,6 +263,30 @@ func (t *FirefoxTab) Reload(ctx context.Context) error {
 // Close closes the tab.
 func (t *FirefoxTab) Close(ctx context.Context) error {
 	return t.do(ctx, "WebDriver:CloseWindow", map[string]any{}, nil)
+}
+
+// Chrome runs script, the body of a function, in the browser itself, as far as that is a window:
+// what it returns, or promises, is read into out, unless that is nil.
+func (f *Firefox) Chrome(ctx context.Context, script string, out any, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := f.call(ctx, "Marionette:SetContext", map[string]any{"value": "chrome"}, nil); err != nil {
+		return err
+	}
+	var got struct {
+		Value json.RawMessage `json:"value"`
+	}
+	err := f.call(ctx, "WebDriver:ExecuteScript", map[string]any{"script": script, "args": append([]any{}, args...)}, &got)
+	if back := f.call(ctx, "Marionette:SetContext", map[string]any{"value": "content"}, nil); err == nil {
+		err = back
+	}
+	if err != nil || out == nil || len(got.Value) == 0 {
+		return err
+	}
+	return json.Unmarshal(got.Value, out)
 }
 
 // Eval runs script, an expression, and reads its value into out, unless that is nil.

@@ -8,7 +8,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -26,9 +25,9 @@ import (
 func main() {
 	log.SetFlags(0)
 	out := flag.String("out", "docs/pictures", "folder of the pictures")
-	only := flag.String("only", "", "make only those of this page: bin or chat")
+	only := flag.String("only", "", "make only those of this page: bin, chat or push")
 	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := run(ctx, *out, *only); err != nil {
 		log.Fatal(err)
@@ -45,16 +44,29 @@ func run(ctx context.Context, out, only string) error {
 	if err != nil {
 		return err
 	}
+	fonts, err := filepath.Abs("e2e/pictures/fonts.conf")
+	if err != nil {
+		return err
+	}
+	if err := os.Setenv("FONTCONFIG_FILE", fonts); err != nil { // the browsers'
+		return err
+	}
+	if only == "" || only == "push" {
+		if err := push(ctx, bin, dir, out); err != nil || only == "push" {
+			return err
+		}
+	}
+	return inChromium(ctx, bin, dir, out, only)
+}
+
+// inChromium takes those of the bins and of the chat.
+func inChromium(ctx context.Context, bin, dir, out, only string) error {
 	s, err := testenv.Start(ctx, bin, testenv.Setup{Verb: "dev", Data: filepath.Join(dir, "data"), Flags: []string{"--public-url=https://hooks.example.com"}})
 	if err != nil {
 		return err
 	}
 	defer s.Kill()
-	fonts, err := filepath.Abs("e2e/pictures/fonts.conf")
-	if err != nil {
-		return err
-	}
-	b, err := browser.Start("FONTCONFIG_FILE=" + fonts)
+	b, err := browser.Start()
 	if err != nil {
 		return err
 	}
@@ -103,13 +115,13 @@ func (st *studio) bins() error {
 	if err := api.Call(st.ctx, "PATCH", "/v1/bins/"+st.bin.ID, map[string]any{"scheme": "github", "secret": secret}, nil); err != nil {
 		return err
 	}
-	if err := st.send(push, sign(secret)); err != nil {
+	if err := st.send(pushed, sign(secret)); err != nil {
 		return err
 	}
 	if err := st.picture("bin-requests", "Signature verified"); err != nil {
 		return err
 	}
-	if err := st.send(push, sign("the secret of last month")); err != nil {
+	if err := st.send(pushed, sign("the secret of last month")); err != nil {
 		return err
 	}
 	if err := st.picture("bin-failed-signature", "Signature failed"); err != nil {
@@ -227,15 +239,7 @@ func (st *studio) take(file string) error {
 	if err != nil {
 		return err
 	}
-	small, err := fewColors(shot)
-	if err != nil {
-		return err
-	}
-	log.Printf("%s: %d kB", file, len(small)/1000)
-	if len(small) > 200_000 {
-		return errors.New(file + " is over 200 kB")
-	}
-	return os.WriteFile(filepath.Join(st.out, file), small, 0o644)
+	return keep(filepath.Join(st.out, file), shot)
 }
 
 // request is one that the bin is sent.
@@ -255,7 +259,7 @@ var before = []request{
 	{"POST", "/orders", `{"order":1042,"paid":true,"total":{"amount":"59.90","currency":"EUR"}}`, []string{"Content-Type", "application/json", "User-Agent", "shop/3.2"}},
 }
 
-var push = request{"POST", "/github", `{"ref":"refs/heads/main","before":"9f2c1d7e40b5","after":"c41e8a90d3f7","repository":{"id":186853002,"full_name":"example/hello-world","private":false},` +
+var pushed = request{"POST", "/github", `{"ref":"refs/heads/main","before":"9f2c1d7e40b5","after":"c41e8a90d3f7","repository":{"id":186853002,"full_name":"example/hello-world","private":false},` +
 	`"pusher":{"name":"mona"},"forced":false,"commits":[{"id":"c41e8a90d3f7","message":"Greet everyone, not only the world","distinct":true,"added":["greet.go"],"removed":[]}]}`,
 	[]string{"User-Agent", "GitHub-Hookshot/044aadd", "Content-Type", "application/json", "X-GitHub-Event", "push",
 		"X-GitHub-Delivery", "0b989ba4-242f-11e5-81e1-c7b6966d2516"}}

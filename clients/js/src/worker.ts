@@ -51,9 +51,13 @@ async function receipt(carried: Carried, what: "shown" | "clicked" | "dismissed"
   await fetch(to, { method: "POST", mode: "no-cors", credentials: "omit", keepalive: true, body: JSON.stringify({ what }) }).catch(() => {});
 }
 
+/** Receipts of what was clicked: Firefox says of that that it was closed, too. */
+const followed = new Set<string>();
+
 async function clicked(notification: Notification, action: string): Promise<void> {
   const carried: Carried | undefined = notification.data?.hark;
   if (!carried) return; // the app's own
+  if (carried.receipt) followed.add(carried.receipt);
   notification.close();
   const to = Object.entries(carried.links).find(([name]) => name === action)?.[1] ?? carried.message.link;
   await Promise.all([follow(to, { ...carried.message, link: to, clicked: action }).catch(() => {}), receipt(carried, "clicked")]);
@@ -113,7 +117,7 @@ self.addEventListener("push", (e) => {
 self.addEventListener("notificationclick", (e) => e.waitUntil(clicked(e.notification, e.action)));
 self.addEventListener("notificationclose", (e) => {
   const carried: Carried | undefined = e.notification.data?.hark;
-  if (carried) e.waitUntil(receipt(carried, "dismissed"));
+  if (carried && !followed.delete(carried.receipt!)) e.waitUntil(receipt(carried, "dismissed"));
 });
 self.addEventListener("pushsubscriptionchange", (e) => {
   const { newSubscription } = e as unknown as { newSubscription?: PushSubscription | null };

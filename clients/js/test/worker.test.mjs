@@ -150,11 +150,15 @@ test("notifications of the app's own, and their clicks, are the app's", async ()
   assert.deepEqual([b.opened, b.requests], [[], []]);
 });
 
-test("one that is wiped away is said to be", async () => {
+test("one that is wiped away is said to be; one that was clicked is not, whatever the browser says", async () => {
   const b = start();
   await b.push(declarative());
-  await b.running.dispatch("notificationclose", { notification: b.notifications[0] });
+  const [n] = b.notifications;
+  await b.running.dispatch("notificationclose", { notification: n });
   assert.deepEqual(receipts(b), ["shown", "dismissed"]);
+  await b.click(n);
+  await b.running.dispatch("notificationclose", { notification: n });
+  assert.deepEqual(receipts(b), ["shown", "dismissed", "clicked"]);
 });
 
 test("receipts go to Hark only, and nothing waits for them", async () => {

@@ -119,8 +119,8 @@ const counted = { accepted: "taken by the push service", gone: "gone, and remove
 
 function tally(delivery) {
   let counts;
-  try { counts = JSON.parse(delivery.attempts.at(-1).response); } catch { /* another server's words */ }
-  const parts = Object.entries(counted).filter(([name]) => counts?.[name]).map(([name, text]) => `${counts[name]} ${text}`);
+  try { counts = JSON.parse(delivery.attempt_log.at(-1).response); } catch { /* another server's words */ }
+  const parts = Object.entries(counted).filter(([name]) => counts?.[name]).map(([name, text]) => counts.devices === 1 ? text : `${counts[name]} ${text}`);
   return parts.length ? `${counts.devices === 1 ? "One device" : counts.devices + " devices"}: ${parts.join(", ")}.` : `Published; ${delivery.state}.`;
 }
 
@@ -206,6 +206,7 @@ async function begin() {
 }
 
 $("#user").textContent = user;
+$("#own").textContent = `dom.push.serverURL = ${location.origin.replace("http", "ws")}/push/`;
 for (const id of ["#topic", "#code-topic", "#code-topic-2"]) $(id).textContent = topic;
 $(`[data-browser=${kind || "none"}]`)?.classList.add("chosen");
 $("#enable").addEventListener("click", enable);
