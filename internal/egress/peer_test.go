@@ -484,3 +484,36 @@ func TestPeerOfNetHTTP(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkHTTP2 compares the two ways to one host, 64 requests at once.
+func BenchmarkHTTP2(b *testing.B) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) }))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	for name, with := range map[string]func(context.Context) context.Context{
+		"shared": func(ctx context.Context) context.Context { return ctx },
+		"peer":   func(ctx context.Context) context.Context { return WithPeer(ctx, &Peer{Name: "a"}) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := newClient(b, Config{Guard: local(b), RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs})
+			body := strings.Repeat("x", 1000)
+			b.SetParallelism(32)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					ctx := with(b.Context())
+					req, err := http.NewRequestWithContext(ctx, "POST", s.URL, strings.NewReader(body))
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if _, err := c.Do(ctx, req, 64); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}

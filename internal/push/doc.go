@@ -15,7 +15,7 @@
 //	Sender.Send      for each device: what is left of the TTL, the gate of its origin, one try
 //
 // Read compose.go and message.go for what is said, gate.go for when, sender.go for how it
-// comes together, webpush.go for a platform.
+// comes together, webpush.go, fcm.go with fcmmessage.go, and apns.go for the platforms.
 //
 // # Whose fault
 //
@@ -28,6 +28,16 @@
 // Who registers a browser chooses its origin. So an origin that does not take our VAPID
 // credential says something about itself alone: it is a ConfigError that is told and holds
 // nothing but that origin, and once it has taken the same key, about that one subscription.
+//
+// # Phones
+//
+// FCM and APNs take a credential that is made of a key of the owner's. It is one for all who use
+// the same key, whatever their audience or revision: Google's access token is fetched once and
+// renewed while the old one serves (fcmtoken.go), Apple's provider token may be renewed only
+// every 20 minutes and is kept over a restart (apnstoken.go). Their requests go over connections
+// that are dialled one at a time and proven first ([egress.Peer]). What follows from an answer
+// stands in tables, by status and code; for what is in none, the status alone decides, and then
+// no device is gone.
 //
 // # Bounds
 //

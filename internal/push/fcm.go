@@ -115,7 +115,7 @@ func openFCM(env *environment, _ *hark.Destination, v setting.Values) (Channel, 
 	if err != nil || u.Host == "" {
 		return nil, errors.New("settings.fcm.endpoint: is not a URL")
 	}
-	return &fcmChannel{env: env, url: u, origin: u.Scheme + "://" + u.Host + "/projects/" + account.project, token: &accessToken{env: env, account: account},
+	return &fcmChannel{env: env, url: u, origin: u.Scheme + "://" + u.Host + "/projects/" + account.project, token: env.accounts.of(env, v.Text("service_account"), base, account),
 		peer: &egress.Peer{Name: "fcm/" + account.project, IdleTimeout: 5 * time.Minute}}, nil
 }
 
@@ -125,6 +125,9 @@ func (ch *fcmChannel) Origin(*hark.Device) string { return ch.origin }
 
 // Send tries once; and once more with a fresh access token, if FCM did not take the one we had.
 func (ch *fcmChannel) Send(ctx context.Context, d *hark.Device, payload Payload, left time.Duration) Result {
+	if wait := time.Until(time.Unix(0, ch.token.paused.Load())); wait > 0 {
+		return Result{Outcome: RetryAt, Code: codeHeld, After: wait, Wide: true, Error: "the project is over its quota: it is tried again when that is over"}
+	}
 	p := payload.(*fcmPayload)
 	body := p.render(d, left, time.Now(), ch.env.receiptURL(p.message, d))
 	for again := true; ; again = false {
@@ -133,6 +136,10 @@ func (ch *fcmChannel) Send(ctx context.Context, d *hark.Device, payload Payload,
 			return *failed
 		}
 		r := ch.post(ctx, token, body)
+		if r.Outcome == RetryAt && r.Wide {
+			// Another audience may push to the same project.
+			ch.token.paused.Store(time.Now().Add(min(r.After, maxShut)).UnixNano())
+		}
 		if r.Code != "UNAUTHENTICATED" {
 			return r
 		}

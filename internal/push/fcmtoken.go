@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/harkhq/hark/internal/egress"
@@ -142,10 +143,45 @@ func jwtInput(header, claims map[string]any) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(h) + "." + base64.RawURLEncoding.EncodeToString(c), errors.Join(err1, err2)
 }
 
-// accessToken gets and keeps the access token of an account. It is safe for concurrent use.
+// accounts holds what audiences with the same service account share, also over a change of their
+// other settings. Its zero value is ready.
+type accounts struct {
+	mu sync.Mutex // guards below
+	by map[[sha256.Size]byte]*accessToken
+}
+
+// maxAccounts bounds how many are remembered. One that is forgotten is made again, and two of the
+// same do no harm.
+const maxAccounts = 4096
+
+// of returns the one access token of an account, which is text, at an endpoint.
+func (a *accounts) of(env *environment, text, endpoint string, account *serviceAccount) *accessToken {
+	name := sha256.Sum256([]byte(endpoint + "\x00" + text))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	have := a.by[name]
+	if have == nil {
+		for some := range a.by {
+			if len(a.by) < maxAccounts {
+				break
+			}
+			delete(a.by, some)
+		}
+		if a.by == nil {
+			a.by = make(map[[sha256.Size]byte]*accessToken)
+		}
+		have = &accessToken{env: env, account: account}
+		a.by[name] = have
+	}
+	return have
+}
+
+// accessToken gets and keeps the access token of an account, and knows whether its project is to
+// wait. It is safe for concurrent use.
 type accessToken struct {
 	env     *environment
 	account *serviceAccount
+	paused  atomic.Int64 // until then, in Unix nanoseconds, the project is over its quota
 
 	mu      sync.Mutex // guards below
 	text    string

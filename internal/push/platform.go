@@ -108,6 +108,7 @@ type environment struct {
 	signer  *webpush.Signer
 
 	providers providers
+	accounts  accounts
 }
 
 // receiptURL is empty for a message that asks for no receipt.

@@ -280,7 +280,7 @@ func TestFCMRows(t *testing.T) {
 	}
 	v := startVendors(t, pushtest.FCMConfig{}, pushtest.APNsConfig{})
 	for i, r := range rows {
-		v.configure(t, map[string]any{"fcm": v.fcm.Settings()})
+		v.restart() // nothing is remembered of the row before
 		v.fcm.Answer(func(*pushtest.Push) *pushtest.Answer { return r.answer })
 		r.check(t, v.send(t, fcmDevice(i), hello))
 	}
@@ -297,6 +297,13 @@ func TestFCMQuota(t *testing.T) {
 	n := v.fcm.Pushes()
 	if r := v.send(t, fcmDevice(2), hello); r.Outcome != RetryAt || r.After < 50*time.Second || v.fcm.Pushes() != n {
 		t.Errorf("%+v, %d were asked", r, v.fcm.Pushes()-n)
+	}
+	v.audience.ID++ // of another app, with the same account
+	if r := v.send(t, fcmDevice(2), hello); r.Outcome != RetryAt || r.After < 50*time.Second || v.fcm.Pushes() != n {
+		t.Errorf("another audience: %+v, %d were asked", r, v.fcm.Pushes()-n)
+	}
+	if v.fcm.Grants() != 1 {
+		t.Errorf("%d access tokens for one account", v.fcm.Grants())
 	}
 	if r := v.send(t, apnsDevice(3), hello); r.Outcome != Accepted {
 		t.Errorf("APNs waits for FCM's project: %+v", r)
