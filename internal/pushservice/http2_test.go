@@ -394,7 +394,13 @@ func TestReceipts(t *testing.T) {
 	b.quiet()
 	r = w.receiver(t)
 	r.get(receipt, "Prefer", "wait=0")
-	told(last, "204")
+	p := r.hear()
+	if w.http.URL+p.path == newer { // told to a connection that was lost: it may come twice
+		p = r.hear()
+	}
+	if w.http.URL+p.path != last || p.status != "204" {
+		t.Errorf("got %+v", p)
+	}
 	r.over()
 	r.get(receipt, "Prefer", "wait=0")
 	r.over()
