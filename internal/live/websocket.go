@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/harkhq/hark"
 	ws "github.com/harkhq/hark/internal/socket"
 )
@@ -28,16 +27,16 @@ const subprotocol = "hark.v1"
 
 // Close codes: 4000 to 4399 mean come back, 4400 to 4499 do not.
 const (
-	closeStopping     = websocket.StatusGoingAway
-	closeExpired      = websocket.StatusCode(4001)
-	closeSlow         = websocket.StatusCode(4002)
-	closeOverloaded   = websocket.StatusCode(4003)
-	closeBadFrame     = websocket.StatusCode(4400)
-	closeUnauthorized = websocket.StatusCode(4401)
-	closeForbidden    = websocket.StatusCode(4403)
-	closeNoAuth       = websocket.StatusCode(4408)
-	closeTooLarge     = websocket.StatusCode(4413)
-	closeFlood        = websocket.StatusCode(4429)
+	closeStopping     = ws.CloseGoingAway
+	closeExpired      = ws.Code(4001)
+	closeSlow         = ws.Code(4002)
+	closeOverloaded   = ws.Code(4003)
+	closeBadFrame     = ws.Code(4400)
+	closeUnauthorized = ws.Code(4401)
+	closeForbidden    = ws.Code(4403)
+	closeNoAuth       = ws.Code(4408)
+	closeTooLarge     = ws.Code(4413)
+	closeFlood        = ws.Code(4429)
 )
 
 // Fault is an error as a client is told it.
@@ -167,7 +166,7 @@ func versioned(r *http.Request) error {
 }
 
 // refuse ends a connection that nothing is wrong with.
-func (s *socket) refuse(why string, code websocket.StatusCode, reconnect time.Duration) {
+func (s *socket) refuse(why string, code ws.Code, reconnect time.Duration) {
 	s.hub.cfg.Hooks.Closed(websocketName, why)
 	s.bye(why, code, reconnect)
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/harkhq/hark"
 	ws "github.com/harkhq/hark/internal/socket"
 )
@@ -307,12 +306,12 @@ func (s *socket) queueLocked(sub *subscription) {
 }
 
 // bye is how the server ends a connection that may come back.
-func (s *socket) bye(why string, code websocket.StatusCode, reconnect time.Duration) {
+func (s *socket) bye(why string, code ws.Code, reconnect time.Duration) {
 	s.conn.End(ws.Farewell{Frames: [][]byte{appendEndFrame(nil, why, reconnect)}, Code: code, Text: why, Counted: why})
 }
 
 // fail ends the connection for what its client did.
-func (s *socket) fail(code websocket.StatusCode, f *frame, err error) {
+func (s *socket) fail(code ws.Code, f *frame, err error) {
 	fault := s.hub.cfg.Front.Explain(err)
 	s.conn.End(ws.Farewell{Frames: [][]byte{appendFault(nil, f, fault)}, Code: code, Text: fault.Code, Counted: "refused"})
 }

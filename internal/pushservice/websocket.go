@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/harkhq/hark/internal/socket"
 )
 
@@ -21,12 +20,12 @@ const subprotocol = "push-notification"
 // Close codes. Clients come back after some time, but after closeStay, which autopush has, only
 // when their network changes or a page subscribes.
 const (
-	closeStopping = websocket.StatusGoingAway
-	closeStay     = websocket.StatusCode(4774)
-	closeSlow     = websocket.StatusCode(4408)
-	closeBad      = websocket.StatusCode(4400)
-	closeFlood    = websocket.StatusCode(4429)
-	closeOurs     = websocket.StatusInternalError
+	closeStopping = socket.CloseGoingAway
+	closeStay     = socket.Code(4774)
+	closeSlow     = socket.Code(4408)
+	closeBad      = socket.Code(4400)
+	closeFlood    = socket.Code(4429)
+	closeOurs     = socket.CloseInternal
 )
 
 const (
@@ -108,7 +107,7 @@ func (s *Service) ServeWebSocket(w http.ResponseWriter, r *http.Request) {
 
 func sayStopping(h socket.Handler) { h.(*session).close(closeStopping, "stopping") }
 
-func (x *session) close(code websocket.StatusCode, why string) {
+func (x *session) close(code socket.Code, why string) {
 	x.conn.End(socket.Farewell{Code: code, Text: why, Counted: why})
 }
 

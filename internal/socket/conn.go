@@ -2,16 +2,13 @@ package socket
 
 import (
 	"bufio"
-	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 // Handler is what a connection is for.
@@ -55,39 +52,46 @@ const maxUnsent = 64 << 10
 type Conn struct {
 	group   *Group
 	handler Handler
-	ws      *websocket.Conn
-	net     net.Conn // under ws
-	writer  *frameWriter
+	net     net.Conn
 
-	// When it began with what is under way, in Unix milliseconds; 0 for nothing.
-	reading, writing, hearing atomic.Int64
+	// When it began with what is under way, and when the socket last took something, in Unix
+	// milliseconds; 0 for nothing.
+	reading, writing, hearing, moved atomic.Int64
 
 	// Of the reader.
-	br     *bufio.Reader
-	early  bool // something came with the request
-	drowsy bool
-	id     int32 // among sleepers; 0 for none yet
+	br    *bufio.Reader // nil while nothing came
+	early bool          // something came with the request
+	id    int32         // among sleepers; 0 for none yet
 
 	mu      sync.Mutex    // guards below; nothing of the handler is called with it
 	out     [][]byte      // goes before what the handler serves
 	unsent  int           // bytes of out
 	drained chan struct{} // closed when out was sent; nil when nobody waits
-	serve   bool          // the handler has something
-	active  bool          // there is a writer, or will be no other
+	pong    []byte        // to be sent; nil for none
 	ending  *Farewell
 	ended   int64 // when ending was set, in Unix milliseconds
+	pongBy  int64 // when an answer to our ping is late, in Unix milliseconds; 0 when none is awaited
+	begun   bool  // somebody reads, or will
+	ping    bool  // one is to be sent
+	serve   bool  // the handler has something
+	active  bool  // there is a writer, or will be no other
+	parted  bool  // our close frame was sent
 	lost    bool
 
-	ping int64 // when the next one is due, in Unix milliseconds; the sweep's
+	// Of the sweep.
+	nextPing int64 // when one is due, in Unix milliseconds
+	late     bool  // an answer to a ping was, when it looked last
 }
 
 // Farewell is how the server ends a connection.
 type Farewell struct {
 	Frames [][]byte // the last words
-	Code   websocket.StatusCode
+	Code   Code
 	Text   string // said with Code; at most 123 bytes
 	// Counted is what Handler.Gone is told.
 	Counted string
+
+	echo bool // it is said though nothing can be read any more
 }
 
 func newConn(g *Group, h Handler) *Conn { return &Conn{group: g, handler: h} }
@@ -98,6 +102,16 @@ func (c *Conn) Enter() bool { return c.group.add(c) }
 
 // Begin starts to read. What came with the request is not where an epoll would see it.
 func (c *Conn) Begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.beginLocked()
+}
+
+func (c *Conn) beginLocked() {
+	if c.begun {
+		return
+	}
+	c.begun = true
 	go func() {
 		if c.early || !c.group.sleepers.sleep(c) {
 			c.read()
@@ -108,50 +122,59 @@ func (c *Conn) Begin() {
 // read reads what is there, then lets the connection sleep, or leaves the next message to
 // another goroutine: parked, a stack must be shallow.
 func (c *Conn) read() {
+	if c.br == nil {
+		c.br = c.reader()
+	}
 	for {
 		if !c.readOne() {
 			return
 		}
-		switch more, over := c.buffered(); {
-		case over: // who says good-bye reads what is left
-			return
-		case more:
-		case c.group.sleepers.sleep(c):
-			return
-		default:
-			go c.read()
-			return
+		if c.br.Buffered() > 0 {
+			continue
 		}
+		if canSleep(c.net) {
+			c.br.Reset(nil)
+			readers.Put(c.br)
+			c.br = nil // before it sleeps: then it is the next reader's
+			if c.group.sleepers.sleep(c) {
+				return
+			}
+		}
+		go c.read()
+		return
 	}
 }
 
-// buffered reports whether the next frame began to arrive already, or the connection ends.
-func (c *Conn) buffered() (more, over bool) {
-	c.mu.Lock() // only after it, the writer reads
-	defer c.mu.Unlock()
-	if c.ending != nil || c.lost {
-		return false, true
+// reader is a buffer to read with; who cannot sleep keeps it, and has a small one.
+func (c *Conn) reader() *bufio.Reader {
+	if !canSleep(c.net) {
+		return bufio.NewReaderSize(c.net, 512)
 	}
-	return c.br.Buffered() > 0, false
+	br := readers.Get().(*bufio.Reader)
+	br.Reset(c.net)
+	return br
 }
 
-// readOne reads one message and does what it says. It reports whether to go on.
+// readOne reads one message, or a ping or the like, and does what it says. It reports whether to go on.
 func (c *Conn) readOne() bool {
-	kind, r, err := c.ws.Reader(context.Background())
-	if err != nil {
-		return c.awoken(err) || c.lose(err)
+	if _, err := c.br.Peek(1); err != nil {
+		return c.lose()
 	}
 	c.reading.Store(time.Now().UnixMilli())
-	text, err := readMessage(r, c.handler.Limit())
+	text, binary, err := c.readMessage()
 	c.reading.Store(0)
 	switch {
-	case errors.Is(err, errTooLarge):
-		c.handler.Fail(TooLarge)
+	case errors.Is(err, errControl):
+	case errors.Is(err, errProtocol):
+		c.End(Farewell{Code: CloseProtocolError, Counted: "gone", echo: true})
+		_, _ = io.Copy(io.Discard, c.br) // until the client sees it
+		return c.lose()
 	case err != nil:
-		return c.lose(err)
-	case kind != websocket.MessageText:
+		return c.lose()
+	case c.over():
+	case binary:
 		c.handler.Fail(NotText)
-	case !c.over():
+	default:
 		c.hearing.Store(time.Now().UnixMilli())
 		c.handler.Hear(text)
 		c.hearing.Store(0)
@@ -159,62 +182,106 @@ func (c *Conn) readOne() bool {
 	return true
 }
 
+var (
+	// errControl: there was only a ping or pong.
+	errControl = errors.New("control frame")
+	// errClosed: the client said good-bye.
+	errClosed = errors.New("closed")
+)
+
+// readMessage reads a message. When the connection is ending, what comes is not kept.
+func (c *Conn) readMessage() (text []byte, binary bool, err error) {
+	inside, over := false, c.over()
+	limit := 0
+	for {
+		h, err := readHead(c.br)
+		if err != nil {
+			return nil, false, err
+		}
+		if h.op >= opClose {
+			if err := c.readControl(h); err != nil {
+				return nil, false, err
+			}
+			if inside {
+				continue
+			}
+			return nil, false, errControl
+		}
+		if (h.op == opContinuation) != inside {
+			return nil, false, errProtocol
+		}
+		if !inside {
+			inside, binary, limit = true, h.op == opBinary, c.handler.Limit()
+		}
+		if !over && h.size > uint64(limit-len(text)) {
+			c.handler.Fail(TooLarge)
+			over = true
+		}
+		if over {
+			text = nil
+			_, err = io.CopyN(io.Discard, c.br, int64(h.size))
+		} else {
+			text, err = readPayload(c.br, text, h)
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if h.final {
+			return text, binary, nil
+		}
+	}
+}
+
+// readControl reads a control frame and does what it says.
+func (c *Conn) readControl(h frameHead) error {
+	payload, err := readPayload(c.br, make([]byte, 0, h.size), h)
+	if err != nil {
+		return err
+	}
+	switch h.op {
+	case opClose:
+		if !checkClose(payload) {
+			return errProtocol
+		}
+		c.farewell(payload)
+		return errClosed
+	case opPong:
+		c.mu.Lock()
+		c.pongBy = 0
+		c.mu.Unlock()
+		if !c.over() {
+			c.handler.Control()
+		}
+	case opPing:
+		if c.over() || !c.handler.Control() {
+			return nil
+		}
+		c.mu.Lock()
+		c.pong = payload // the newest one is enough (section 5.5.3)
+		c.startLocked()
+		c.mu.Unlock()
+	}
+	return nil
+}
+
+// farewell answers the client's close frame, unless it is an answer itself.
+func (c *Conn) farewell(payload []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending == nil && !c.lost {
+		f := Farewell{Code: closeNone, Counted: "gone", echo: true}
+		if len(payload) >= 2 {
+			f.Code, f.Text = Code(binary.BigEndian.Uint16(payload)), string(payload[2:])
+		}
+		c.endLocked(f)
+		c.out = nil // it reads no more
+	}
+}
+
 func (c *Conn) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.ending != nil
-}
-
-var errTooLarge = errors.New("message too large")
-
-// readMessage reads a message of at most limit bytes.
-func readMessage(r io.Reader, limit int) ([]byte, error) {
-	b := make([]byte, 0, 512)
-	for {
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		switch {
-		case len(b) > limit:
-			return nil, errTooLarge
-		case errors.Is(err, io.EOF):
-			return b, nil
-		case err != nil:
-			return nil, err
-		}
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-	}
-}
-
-// drowse has the library stop waiting for a message after a ping or pong, when nothing of the next
-// frame is there: else a goroutine would wait for each connection that ever had one. The
-// deadline is over before anything is read, so nothing is lost.
-func (c *Conn) drowse() {
-	if _, ok := c.net.(*net.TCPConn); ok && c.reading.Load() == 0 && c.br.Buffered() == 0 {
-		c.drowsy = true
-		_ = c.net.SetReadDeadline(time.Unix(1, 0))
-	}
-}
-
-// awoken reports whether a read ended for drowse alone.
-func (c *Conn) awoken(err error) bool {
-	if !c.drowsy {
-		return false
-	}
-	c.drowsy = false
-	_ = c.net.SetReadDeadline(time.Time{})
-	return errors.Is(err, os.ErrDeadlineExceeded)
-}
-
-// control counts a ping or pong of the protocol, and reports whether it is to be answered.
-func (c *Conn) control() bool {
-	if c.over() { // the writer reads now, too
-		return false
-	}
-	ok := c.handler.Control()
-	c.drowse()
-	return ok
 }
 
 // Put sends a message before whatever is served next. It never waits.
@@ -269,6 +336,10 @@ func (c *Conn) startLocked() {
 func (c *Conn) End(f Farewell) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.endLocked(f)
+}
+
+func (c *Conn) endLocked(f Farewell) {
 	if c.ending == nil && !c.lost {
 		c.ended = time.Now().UnixMilli()
 		c.ending = &f
@@ -287,12 +358,7 @@ func (c *Conn) freeLocked() {
 }
 
 // lose: nothing can be read any more. It returns false.
-func (c *Conn) lose(err error) bool {
-	if websocket.CloseStatus(err) == -1 && !errors.Is(err, net.ErrClosed) {
-		// A fault of the protocol, unless the network's: the library may have said so, or not.
-		c.End(Farewell{Code: websocket.StatusProtocolError, Counted: "gone"})
-		return false
-	}
+func (c *Conn) lose() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.lost = true
@@ -304,13 +370,15 @@ func (c *Conn) lose(err error) bool {
 // Cut ends the connection at once.
 func (c *Conn) Cut() {
 	_ = c.net.Close()
-	c.lose(net.ErrClosed) // nobody may be reading
+	c.lose() // nobody may be reading
 }
 
 // work is what a writer does next.
 type work struct {
 	out    [][]byte
+	pong   []byte
 	ending *Farewell
+	ping   bool
 	serve  bool
 	lost   bool
 }
@@ -319,11 +387,18 @@ type work struct {
 func (c *Conn) next() (w work, some bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w = work{out: c.out, ending: c.ending, lost: c.lost}
-	c.out = nil
+	switch {
+	case c.parted && c.lost:
+		return work{lost: true}, true
+	case c.parted: // the client has the last word
+		c.active = false
+		return w, false
+	}
+	w = work{out: c.out, pong: c.pong, ping: c.ping, ending: c.ending, lost: c.lost}
+	c.out, c.pong, c.ping = nil, nil, false
 	c.freeLocked()
 	switch {
-	case len(w.out) > 0 || w.ending != nil || w.lost:
+	case len(w.out) > 0 || w.pong != nil || w.ping || w.ending != nil || w.lost:
 		return w, true
 	case c.serve:
 		c.serve = false
@@ -341,52 +416,87 @@ func (c *Conn) write() {
 		if !some {
 			return
 		}
-		ok := !w.lost
-		for _, b := range w.out {
-			ok = ok && c.Send(b)
-		}
-		switch {
-		case ok && w.ending != nil:
-			c.part(w.ending)
-			ok = false
-		case ok && w.serve:
-			var more bool
-			if more, ok = c.handler.Serve(); ok && more {
-				c.mu.Lock()
-				c.serve = true
-				c.mu.Unlock()
-			}
-		}
-		if !ok {
+		if !c.do(&w) {
 			c.bury()
 			return
 		}
 	}
 }
 
-// Send writes one message; it is for Handler.Serve alone. There is no deadline but the sweep's:
-// a slow client is not a lost one. Without ok, the connection is gone.
-func (c *Conn) Send(b []byte) (ok bool) {
-	now := time.Now().UnixMilli()
-	c.writer.moved.Store(now)
-	c.writing.Store(now)
-	err := c.ws.Write(context.Background(), websocket.MessageText, b)
-	c.writing.Store(0)
-	return err == nil
+// do does a writer's work; false ends the connection.
+func (c *Conn) do(w *work) (ok bool) {
+	if w.lost && (w.ending == nil || !w.ending.echo) {
+		return false
+	}
+	if w.pong != nil && c.writeFrame(opPong, w.pong) != nil {
+		return false
+	}
+	if w.ping && !c.sendPing() {
+		return false
+	}
+	for _, b := range w.out {
+		if !c.Send(b) {
+			return false
+		}
+	}
+	switch {
+	case w.ending != nil:
+		return c.part(w.ending) && !w.lost
+	case w.serve:
+		more, ok := c.handler.Serve()
+		if ok && more {
+			c.mu.Lock()
+			c.serve = true
+			c.mu.Unlock()
+		}
+		return ok
+	}
+	return true
 }
 
-// part says good-bye, and waits for the client to do so.
-func (c *Conn) part(f *Farewell) {
-	for _, b := range f.Frames {
-		c.Send(b)
+// Send writes one message; it is for Handler.Serve alone. There is no deadline but the sweep's:
+// a slow client is not a lost one. Without ok, the connection is gone.
+func (c *Conn) Send(b []byte) (ok bool) { return c.writeFrame(opText, b) == nil }
+
+// sendPing sends a ping, whose answer is awaited from now on.
+func (c *Conn) sendPing() (ok bool) {
+	if c.writeFrame(opPing, nil) != nil {
+		return false
 	}
-	_ = c.ws.Close(f.Code, f.Text)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pongBy = time.Now().Add(c.group.cfg.PongWithin).UnixMilli()
+	return true
+}
+
+// handshakeWithin is how long a client may take to answer our close frame.
+const handshakeWithin = 5 * time.Second
+
+// part says good-bye. The reader hears the client's.
+func (c *Conn) part(f *Farewell) (ok bool) {
+	for _, b := range f.Frames {
+		if !c.Send(b) {
+			return false
+		}
+	}
+	var payload []byte
+	if f.Code != closeNone {
+		payload = append(binary.BigEndian.AppendUint16(nil, uint16(f.Code)), f.Text[:min(len(f.Text), maxControl-2)]...)
+	}
+	if c.writeFrame(opClose, payload) != nil {
+		return false
+	}
+	time.AfterFunc(handshakeWithin, c.Cut)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parted = true
+	c.beginLocked()
+	return true
 }
 
 // bury gives back what the connection had. Its writer does it last, and stays active for ever.
 func (c *Conn) bury() {
 	_ = c.net.Close()
-	_ = c.ws.CloseNow()
 	c.mu.Lock()
 	c.lost = true
 	c.freeLocked()

@@ -12,8 +12,6 @@ const (
 	// frameWithin is how long a message may take to arrive, farewellWithin how long the last words may.
 	frameWithin    = 30 * time.Second
 	farewellWithin = 3 * time.Second
-	// handshakeWithin is how long the library takes for a close handshake, at most.
-	handshakeWithin = 12 * time.Second
 	// A pong has two fifths of the time between pings, 10 s, and no less than minPong.
 	minPong = 3 * time.Second
 )
@@ -160,12 +158,12 @@ func since(now time.Time, ms int64) time.Duration {
 // sweep does what is due.
 func (c *Conn) sweep(now time.Time) {
 	c.mu.Lock()
-	ending, ended := c.ending != nil, c.ended
+	ending, ended, pongBy := c.ending != nil, c.ended, c.pongBy
 	c.mu.Unlock()
 	writing := c.writing.Load() != 0
 	if ending {
 		// Its reader sees it, its writer buries it.
-		if took := since(now, ended); took >= handshakeWithin || writing && took >= farewellWithin {
+		if took := since(now, ended); took >= farewellWithin+handshakeWithin || writing && took >= farewellWithin {
 			c.Cut()
 		}
 		return
@@ -175,12 +173,18 @@ func (c *Conn) sweep(now time.Time) {
 	case c.over():
 	case since(now, c.reading.Load()) >= frameWithin:
 		c.handler.Fail(SlowFrame)
-	case writing && since(now, c.writer.moved.Load()) >= c.group.cfg.SlowAfter:
+	case writing && since(now, c.moved.Load()) >= c.group.cfg.SlowAfter:
 		// What it has not read waits in the kernel, and the last words may go there as well.
 		relax(c.net)
 		c.handler.Fail(SlowReader)
-	default:
+	case c.stuck():
+	case pongBy == 0 || now.UnixMilli() <= pongBy:
+		c.late = false
 		c.sweepPing(now)
+	case !c.late: // if it was us who stood still, the answer is read meanwhile
+		c.late = true
+	default:
+		c.Cut() // whoever is there no more hears nothing
 	}
 }
 
@@ -190,19 +194,16 @@ func (c *Conn) stuck() bool { return c.writing.Load() != 0 || c.hearing.Load() !
 // sweepPing sends a ping if one is due.
 func (c *Conn) sweepPing(now time.Time) {
 	every := c.group.cfg.PingEvery
-	if c.ping == 0 { // not all at once
-		c.ping = now.UnixMilli() + rand.Int64N(every.Milliseconds()) + 1
-		return
-	}
-	if now.UnixMilli() < c.ping || c.stuck() {
-		return
-	}
-	c.ping = now.Add(every).UnixMilli()
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), c.group.cfg.PongWithin)
-		defer cancel()
-		if c.ws.Ping(ctx) != nil && !c.stuck() {
-			c.Cut() // whoever is there no more hears nothing
+	switch {
+	case c.nextPing == 0: // not all at once
+		c.nextPing = now.UnixMilli() + rand.Int64N(every.Milliseconds()) + 1
+	case now.UnixMilli() >= c.nextPing:
+		c.nextPing = now.Add(every).UnixMilli()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.pongBy == 0 { // else one is under way
+			c.ping = true
+			c.startLocked()
 		}
-	}()
+	}
 }

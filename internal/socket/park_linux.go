@@ -110,11 +110,17 @@ func (p *sleepers) close() {
 
 func (p *sleepers) interrupt() { _, _ = unix.Write(p.event, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 
+// canSleep reports whether a connection's descriptor tells all that came; TLS may hold some.
+func canSleep(c net.Conn) bool {
+	_, ok := c.(*net.TCPConn)
+	return ok
+}
+
 // sleep has c read once when there is something to read, or its peer is gone. It reports
 // whether it will.
 func (p *sleepers) sleep(c *Conn) bool {
 	raw, ok := c.net.(*net.TCPConn)
-	if !ok { // TLS may hold what came already
+	if !ok {
 		return false
 	}
 	rc, err := raw.SyscallConn()

@@ -26,3 +26,5 @@ func (p *sleepers) interrupt()       { close(p.over) }
 func (p *sleepers) sleep(*Conn) bool { return false }
 func (p *sleepers) forget(*Conn)     {}
 func (p *sleepers) watch()           { <-p.over }
+
+func canSleep(net.Conn) bool { return false }
