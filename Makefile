@@ -61,6 +61,7 @@ bench-live: ## live streams: size, fan-out, resume, reconnects, each against its
 .PHONY: bench-push
 bench-push: ## Web Push: what a message costs against webpush-go, and how many go out against a bare client
 	$(GO) run ./bench/push
+	$(GO) run ./bench/pushservice
 
 .PHONY: bench-isolation
 bench-isolation: ## what bad destinations and tenants do to good ones
