@@ -27,6 +27,7 @@
 //	live_stop_test.go          a rolling restart is spread, and boring
 //	live_token_test.go         tokens: expiry, revocation, reach, forgeries
 //	live_abuse_test.go         bad requests, bad sockets
+//	live_refusal_test.go       no room, too slow: told and counted, as is every refusal
 //	live_socket_test.go        what the frames of a WebSocket may say, silent peers
 //	live_socket_abuse_test.go  what is done to WebSockets
 //	live_unmodified_test.go    curl, npm eventsource, Chromium, Firefox

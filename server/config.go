@@ -65,6 +65,7 @@ type Config struct {
 	MercureSubscriptions bool    `help:"Tell who is subscribed to what over Mercure, by updates and by an API." env:"HARK_MERCURE_SUBSCRIPTIONS" yaml:"mercure_subscriptions"`
 
 	MaxStreams  int           `help:"Live streams that may be open; 0 for four in five of the files that the process may open." env:"HARK_MAX_STREAMS" yaml:"max_streams"`
+	SlowAfter   time.Duration `help:"A live client that takes nothing for this long, while something waits for it, is sent away (2m)." env:"HARK_SLOW_AFTER" yaml:"slow_after"`
 	DrainWindow time.Duration `help:"At a stop, live clients are told to come back at times spread over this (30s)." env:"HARK_DRAIN_WINDOW" yaml:"drain_window"`
 	StopTimeout time.Duration `help:"How long a stop waits for deliveries under way (15s)." env:"HARK_STOP_TIMEOUT" yaml:"stop_timeout"`
 
@@ -108,6 +109,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.DeliveryAge, 30*24*time.Hour)
 	def(&c.DeliveryBytes, 5<<30)
 	def(&c.CaptureBytes, 256<<20)
+	def(&c.SlowAfter, 2*time.Minute)
 	def(&c.MaxInFlight, 8000)
 	def(&c.KeyRate, 5000)
 	def(&c.TokenRate, 50)
@@ -185,6 +187,9 @@ func (c *Config) checkBounds(fault func(setting, format string, args ...any)) {
 	}
 	if c.PushAgents < 1 || c.PushBytes < 1 || c.PushAddressSockets < 1 {
 		fault("push-agents", "it, --push-bytes and --push-address-sockets must be at least 1")
+	}
+	if c.SlowAfter < time.Second || c.SlowAfter > time.Hour {
+		fault("slow-after", "must be between 1s and 1h")
 	}
 	if c.DrainWindow < 0 || c.DrainWindow > time.Hour {
 		fault("drain-window", "must be between 0 and 1h")

@@ -14,7 +14,7 @@ import (
 // openLive makes the hub, and has it end the streams of keys that are revoked.
 func (s *Server) openLive() (err error) {
 	s.live, err = live.New(live.Config{
-		Log: s.eventlog, MaxStreams: s.maxStreams(), Front: socketFront{s},
+		Log: s.eventlog, MaxStreams: s.maxStreams(), SlowAfter: s.cfg.SlowAfter, Front: socketFront{s},
 		Publisher: socketPublisher{&api.API{Log: s.eventlog, MaxEvent: cmpOr(s.cfg.MaxEvent, hark.MaxEventBytes), Admit: s.admit}},
 		CallerOf:  func(ctx context.Context) live.Caller { return api.CallerOf(ctx).(*caller) },
 		ClientOf: func(r *http.Request) string {

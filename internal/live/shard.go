@@ -584,5 +584,8 @@ func (s *shard) schedule(st *stream) {
 	if st.until != 0 {
 		at = min(at, st.until)
 	}
+	if st.state == stalled {
+		at = min(at, st.blocked+int64(s.hub.cfg.SlowAfter/time.Second))
+	}
 	s.wheel.add(st, max(at, s.now+1))
 }

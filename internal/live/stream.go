@@ -155,7 +155,8 @@ func (h *Hub) park(w http.ResponseWriter, r *http.Request, s *Stream) (parked bo
 	chunked := r.ProtoAtLeast(1, 1)
 	writeHead(&own, w.Header(), chunked)
 	s.Query.chunked = chunked
-	fd, err := ws.Unpark(conn, h.cfg.SlowAfter)
+	// The kernel is more patient than we: who reads nothing is sent away as slow, and is not just gone.
+	fd, err := ws.Unpark(conn, h.cfg.SlowAfter+30*time.Second)
 	if err != nil { // it is lost: nobody can answer any more
 		conn.Close()
 		h.streams.leave(s.Tenant, 1)
