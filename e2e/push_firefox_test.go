@@ -167,15 +167,7 @@ func startFox(t *testing.T) *fox {
 	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Second)
 	t.Cleanup(cancel)
 	f.ctx = ctx
-	b, err := browser.StartFirefox(ctx,
-		`user_pref("dom.push.serverURL", "ws://`+f.relay.addr+`/push/");`,
-		`user_pref("dom.push.testing.allowInsecureServerURL", true);`,
-		`user_pref("dom.push.connection.enabled", true);`, // Marionette turns it off
-		`user_pref("dom.push.retryBaseInterval", 100);`,
-		`user_pref("dom.push.pingInterval", 1000);`, // also the longest pause before it comes back
-		`user_pref("dom.push.maxQuotaPerSubscription", 100000);`,
-		`user_pref("permissions.default.desktop-notification", 1);`,
-		`user_pref("alerts.useSystemBackend", false);`) // without a desktop there is none
+	b, err := browser.StartFirefox(ctx, pushPrefs(f.relay.addr)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +177,20 @@ func startFox(t *testing.T) *fox {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// pushPrefs make a server a Firefox's push service.
+func pushPrefs(addr string) []string {
+	return []string{
+		`user_pref("dom.push.serverURL", "ws://` + addr + `/push/");`,
+		`user_pref("dom.push.testing.allowInsecureServerURL", true);`,
+		`user_pref("dom.push.connection.enabled", true);`, // Marionette turns it off
+		`user_pref("dom.push.retryBaseInterval", 100);`,
+		`user_pref("dom.push.pingInterval", 1000);`, // also the longest pause before it comes back
+		`user_pref("dom.push.maxQuotaPerSubscription", 100000);`,
+		`user_pref("permissions.default.desktop-notification", 1);`,
+		`user_pref("alerts.useSystemBackend", false);`, // without a desktop there is none
+	}
 }
 
 // service starts a hark dev whose push service has an https origin.

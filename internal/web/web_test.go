@@ -394,3 +394,23 @@ func luminance(t *testing.T, hex string) float64 {
 	}
 	return l
 }
+
+// TestDemos: where they are served, under the pages' policy; the push demo may name its service
+// worker, and nothing else.
+func TestDemos(t *testing.T) {
+	w := New(Config{})
+	for _, h := range []http.Handler{w.ChatPage(), w.PushPage()} {
+		if got := get(h, "/"); got.Code != 404 || !strings.Contains(got.Body.String(), "--demo") {
+			t.Errorf("without --demo: %d", got.Code)
+		}
+	}
+	w.Demo = true
+	chat, push := get(w.ChatPage(), "/demo/chat"), get(w.PushPage(), "/demo/push")
+	if chat.Code != 200 || push.Code != 200 || !strings.Contains(push.Body.String(), "iPhone and iPad") {
+		t.Fatalf("%d, %d", chat.Code, push.Code)
+	}
+	usual, own := chat.Header().Get("Content-Security-Policy"), push.Header().Get("Content-Security-Policy")
+	if usual != policy || own != strings.Replace(policy, "trusted-types 'none'", "trusted-types hark-worker", 1) || own == usual {
+		t.Errorf("the policies are %q and %q", usual, own)
+	}
+}
