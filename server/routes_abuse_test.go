@@ -24,6 +24,9 @@ func everyRoute(t *testing.T, url string) (all [][2]string) {
 	}
 	methods := []string{"get", "post", "put", "patch", "delete"}
 	for path, operations := range spec.Paths {
+		if path == "/v1/push/receipts/{token}" {
+			continue // the token is its credential; TestPushEvent tries others
+		}
 		for method := range operations {
 			if strings.HasPrefix(path, "/v1/") && slices.Contains(methods, method) {
 				all = append(all, [2]string{strings.ToUpper(method), path})

@@ -76,10 +76,6 @@ var errReceipt = &hark.Error{Kind: hark.NotFound, Code: "no-such-receipt", Msg: 
 
 // Take tells what became of a message, once for each event, device and word.
 func (r *Receipts) Take(ctx context.Context, token, what string, now time.Time) error {
-	topic := ReceiptWords[what]
-	if topic == "" {
-		return hark.Invalidf("what", "must be shown, clicked or dismissed")
-	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != receiptBody+receiptMAC {
 		return errReceipt
@@ -93,6 +89,10 @@ func (r *Receipts) Take(ctx context.Context, token, what string, now time.Time) 
 	id := hark.DeviceID(binary.BigEndian.Uint64(body[23:]))
 	if expires := int64(binary.BigEndian.Uint64(body[31:])); now.Unix() > expires {
 		return &hark.Error{Kind: hark.Gone, Code: "receipt-expired", Msg: "this receipt came more than three days after its message was sent"}
+	}
+	topic := ReceiptWords[what]
+	if topic == "" {
+		return hark.Invalidf("what", "must be shown, clicked or dismissed")
 	}
 	return r.tell(ctx, t, event, id, topic, now)
 }
