@@ -12,8 +12,8 @@ import (
 // and grows to its bound while only the network is waited for.
 const (
 	paceEvery = 50 * time.Millisecond
-	startPace = 16
-	leastPace = 4
+	startPace = 32
+	leastPace = 32
 	// waitLong and waitShort are the times that one goroutine in twenty waits for a processor.
 	waitLong  = 500 * time.Microsecond
 	waitShort = 200 * time.Microsecond
