@@ -34,9 +34,11 @@
 // wait in a line of their own, one is tried every few minutes, and all when it works again
 // or the settings change.
 //
-// Files, in reading order: devices.go (registering), wants.go (who wants a topic), list.go,
-// numbers.go, locks.go; audience.go (what pushes), job.go, window.go, page.go (the commit),
-// outcome.go (packed outcomes), retry.go (the queue), hold.go, fair.go, receipt.go.
+// Files, in reading order: devices.go (registering), wants.go (who wants a topic), merge.go,
+// list.go, numbers.go, locks.go; audience.go (what pushes), job.go, window.go, try.go, page.go
+// (the commit), late.go, outcome.go and outcomes.go (what came of whom), retry.go (the queue),
+// hold.go and notes.go (faults of settings), fair.go and pace.go (how much at once), receipt.go,
+// test.go.
 //
 // Lock order: what the registry holds → Devices.gate → locks by target, by user, by id;
 // wants.mu and all others are leaves. No lock of package deliver is taken under the gate.

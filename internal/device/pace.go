@@ -12,11 +12,11 @@ import (
 // and grows to its bound while only the network is waited for.
 const (
 	paceEvery = 50 * time.Millisecond
-	startPace = 32
-	leastPace = 32
+	startPace = 16
+	leastPace = 12
 	// waitLong and waitShort are the times that one goroutine in twenty waits for a processor.
-	waitLong  = 500 * time.Microsecond
-	waitShort = 200 * time.Microsecond
+	waitLong  = 250 * time.Microsecond
+	waitShort = 80 * time.Microsecond
 )
 
 const schedLatencies = "/sched/latencies:seconds"

@@ -135,13 +135,13 @@ func TestPace(t *testing.T) {
 	if n := nextPace(100, 512, 2*time.Millisecond); n != 75 {
 		t.Error(n)
 	}
-	if n := nextPace(40, 512, time.Second); n != leastPace {
+	if n := nextPace(14, 512, time.Second); n != leastPace {
 		t.Error(n)
 	}
 	if n := nextPace(500, 512, 0); n != 512 {
 		t.Error(n)
 	}
-	if n := nextPace(100, 512, 300*time.Microsecond); n != 100 {
+	if n := nextPace(100, 512, 150*time.Microsecond); n != 100 {
 		t.Error(n)
 	}
 	h := &metrics.Float64Histogram{Counts: []uint64{10, 100, 15}, Buckets: []float64{0, .001, .002, .003}}
