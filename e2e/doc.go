@@ -14,6 +14,7 @@
 //	js_node_test.go    and in Node, over every transport
 //	stop_test.go       stop, backup, restore, lock, a gap that is told
 //	newcomer_test.go   the README's own commands
+//	push_service_test.go  the push service: npm's web-push, Node's HTTP/2 by RFC 8030, kill -9
 //	webpush_node_test.go  npm's web-push and http_ece read what package webpush seals, and the reverse
 //
 // Those of the live transports are listened to by followers with code of their
