@@ -12,6 +12,9 @@
 //	post      seal + sign + POST to a sink that speaks HTTP/2 over TLS, on all cores, through the
 //	          sender and the client that Hark sends with. The bound is sealing alone and a bare
 //	          net/http loop that posts the same bytes, one after the other: 1/(1/seal + 1/loop)
+//	audience  one event to -devices browsers of an audience of the whole program: its memory, how many
+//	          messages go out (the bound is post, without store, outcomes and log), and what that does to
+//	          another tenant that publishes meanwhile
 package main
 
 import (
@@ -35,15 +38,15 @@ type options struct {
 	steady  time.Duration
 	workers int
 	devices int
+	rate    float64
 	only    string
 	json    string
 	bin     string
 	dir     string
 	profile string
-	verbose bool
 }
 
-var parts = []string{"seal", "post"}
+var parts = []string{"seal", "post", "audience"}
 
 func parseOptions() options {
 	var o options
@@ -51,11 +54,20 @@ func parseOptions() options {
 	flag.IntVar(&o.runs, "runs", 5, "runs; the medians count")
 	flag.DurationVar(&o.steady, "steady", 6*time.Second, "how long each measurement is")
 	flag.IntVar(&o.workers, "workers", 128, "messages under way at once")
+	flag.IntVar(&o.devices, "devices", 0, "devices of the audience (200,000; 20,000 if short)")
+	flag.Float64Var(&o.rate, "rate", 200, "events a second of the other tenant")
 	flag.StringVar(&o.only, "only", strings.Join(parts, ","), "which parts to run")
 	flag.StringVar(&o.json, "json", "", "also write the result, with every run, to this file")
-	flag.StringVar(&o.dir, "dir", "", "folder for what is built (a temporary one when empty)")
+	flag.StringVar(&o.bin, "bin", "", "the hark binary (built when empty)")
+	flag.StringVar(&o.dir, "dir", "", "folder for data (a temporary one when empty)")
 	flag.StringVar(&o.profile, "profile", "", "write processor profiles of our parts into this folder")
 	flag.Parse()
+	if o.devices == 0 {
+		o.devices = 200_000
+		if o.short {
+			o.devices = 20_000
+		}
+	}
 	if o.short {
 		o.runs, o.steady = 1, 2*time.Second
 	}

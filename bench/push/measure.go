@@ -22,7 +22,8 @@ type bench struct {
 	peer string // the built webpushgo
 
 	seal, send, post, cpu rig.Figure
-	others                rig.Figure
+	memory, peak, fan     rig.Figure
+	publish               rig.Figure
 }
 
 func measure(ctx context.Context, o options) (*rig.Result, error) {
@@ -42,6 +43,10 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 		post: rig.Figure{Name: "seal + sign + POST over HTTP/2", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 0.6}, Note: "bound: sealing alone, then a bare net/http loop with the same bytes"},
 		cpu:  rig.Figure{Name: "  processor of the sender", Unit: "s per 1000", Note: "bound: of sealing and of the loop"},
 	}
+	b.memory = rig.Figure{Name: fmt.Sprintf("memory with %s devices", rig.Number(float64(b.devices))), Unit: "MB", Bar: rig.Bar{AtMost: 400}}
+	b.peak = rig.Figure{Name: "  most while all are pushed to", Unit: "MB", Bar: rig.Bar{AtMost: 400}}
+	b.fan = rig.Figure{Name: "one event to all of them", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 0.8}, Note: "bound: seal + sign + POST, above; to the last arrival"}
+	b.publish = rig.Figure{Name: "  publish p99 of another tenant", Unit: "ms", Bar: rig.Bar{RatioAtMost: 2}, Note: fmt.Sprintf("bound: alone; %s events a second", rig.Number(b.rate))}
 	result := &rig.Result{Machine: rig.ThisMachine(dir), Setup: fmt.Sprintf("messages of %d B, %d under way; %d runs of %v a part", len(text), b.workers, b.runs, b.steady)}
 	for run := range b.runs {
 		rig.Say("run %d", run+1)
@@ -56,11 +61,17 @@ func measure(ctx context.Context, o options) (*rig.Result, error) {
 			}
 		}
 	}
+	if err == nil && o.wants("audience") {
+		err = b.measureAudience(ctx)
+	}
 	if o.wants("seal") {
 		result.Figures = append(result.Figures, &b.seal, &b.send)
 	}
 	if o.wants("post") {
 		result.Figures = append(result.Figures, &b.post, &b.cpu)
+	}
+	if o.wants("audience") {
+		result.Figures = append(result.Figures, &b.memory, &b.peak, &b.fan, &b.publish)
 	}
 	return result, err
 }

@@ -308,7 +308,11 @@ func withReceipt(text []byte, tail, receipt string) []byte {
 }
 
 func (ch *webpushChannel) post(ctx context.Context, u *url.URL, sub *webpush.Subscription, k *webpush.Key, p *webpushPayload, plaintext []byte, padding int, left time.Duration) Result {
-	ch.env.sealing <- struct{}{}
+	select {
+	case ch.env.sealing <- struct{}{}:
+	case <-ctx.Done():
+		return unanswered(&egress.Error{Fault: egress.FaultCanceled, Msg: "there was no time to send it"})
+	}
 	body, err := ch.env.sealer.Seal(nil, sub, plaintext, padding)
 	<-ch.env.sealing
 	if err != nil {

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/harkhq/hark/bench/rig"
+	"github.com/harkhq/hark/e2e/testenv"
+	"github.com/harkhq/hark/internal/webpush"
+)
+
+// measureAudience registers all devices with a whole server, and pushes an event to all of them
+// beside another tenant's events, once for each run.
+func (b *bench) measureAudience(ctx context.Context) (err error) {
+	if b.bin == "" {
+		if b.bin, err = testenv.Build(ctx, b.dir); err != nil {
+			return err
+		}
+	}
+	sink, err := startSink(ctx)
+	if err != nil {
+		return err
+	}
+	defer sink.close()
+	ca := filepath.Join(b.dir, "sink.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: sink.Cert}), 0o600); err != nil {
+		return err
+	}
+	setup := testenv.Setup{Data: filepath.Join(b.dir, "data"), Flags: []string{"--allow-cidr=127.0.0.0/8", "--outbound-ca=" + ca, "--log-level=warn"}}
+	debug := ""
+	if b.profile != "" {
+		if debug, err = testenv.FreePort(); err != nil {
+			return err
+		}
+		setup.Flags = append(setup.Flags, "--debug-addr="+debug)
+	}
+	s, err := testenv.Start(ctx, b.bin, setup)
+	if err != nil {
+		return err
+	}
+	defer s.Stop(20 * time.Second)
+	a := &audience{bench: b, sink: sink, server: s, debug: debug, counters: filepath.Join(b.dir, "counters")}
+	if err := a.register(ctx); err != nil {
+		return err
+	}
+	rss, err := testenv.RSS(s.PID())
+	if err != nil {
+		return err
+	}
+	b.memory.Ours = append(b.memory.Ours, float64(rss)/1e6)
+	for run := range b.runs {
+		rig.Say("audience, run %d", run+1)
+		if err := a.run(ctx, run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// audience is a server with its devices.
+type audience struct {
+	*bench
+	sink     *sink
+	server   *testenv.Server
+	debug    string
+	counters string
+	other    string // a key of the other tenant
+}
+
+// keys is how many key pairs the browsers share: the sink opens nothing.
+const keys = 1000
+
+func (a *audience) register(ctx context.Context) error {
+	api := a.server.API()
+	all := make([]webpush.Subscription, keys)
+	for i := range all {
+		all[i] = webpush.NewReceiverKey().Subscription("")
+	}
+	start := time.Now()
+	const at = 500
+	for first := 0; first < a.devices; first += at {
+		var batch []map[string]any
+		for i := first; i < min(first+at, a.devices); i++ {
+			sub := all[i%keys]
+			sub.Endpoint = fmt.Sprintf("https://%s/p/%043d", a.sink.Addr, i)
+			batch = append(batch, map[string]any{"kind": "webpush", "user": strconv.Itoa(i), "topics": []string{"all.>", "user." + strconv.Itoa(i) + ".>"}, "subscription": sub})
+		}
+		if err := api.Call(ctx, "POST", "/v1/devices", batch, nil); err != nil {
+			return fmt.Errorf("registering devices: %w", err)
+		}
+	}
+	rig.Say("%s devices registered in %v", rig.Number(float64(a.devices)), time.Since(start).Round(time.Second))
+	if err := api.Call(ctx, "POST", "/v1/tenants", map[string]any{"name": "other"}, nil); err != nil {
+		return err
+	}
+	var made struct{ Key string }
+	err := api.Call(ctx, "POST", "/v1/keys", map[string]any{"tenant": "other", "scopes": []string{"publish"}}, &made)
+	a.other = made.Key
+	return err
+}
+
+// run measures the other tenant alone, then beside one event that goes to all devices.
+func (a *audience) run(ctx context.Context, run int) error {
+	p, err := rig.StartPublisher(rig.Load{Counters: a.counters, Addr: a.server.Setup.Addr, Key: a.other, Prefix: "orders", Topics: 10, Size: 512, Batch: 1, Conns: 16, Rate: a.rate})
+	if err != nil {
+		return err
+	}
+	defer p.Stop()
+	if err := rig.Sleep(ctx, time.Second); err != nil {
+		return err
+	}
+	if _, err := p.Mark(); err != nil {
+		return err
+	}
+	if err := rig.Sleep(ctx, max(a.steady, 5*time.Second)); err != nil {
+		return err
+	}
+	alone, err := p.Report()
+	if err != nil {
+		return err
+	}
+	if _, err := p.Mark(); err != nil {
+		return err
+	}
+	before, err := a.sink.taken()
+	if err != nil {
+		return err
+	}
+	profiled := a.profileTo(ctx, filepath.Join(a.profile, fmt.Sprintf("audience-%d.prof", run)))
+	start := time.Now()
+	if _, err := a.server.API().Publish(ctx, map[string]any{"topic": "all.news", "data": json.RawMessage(`{"title":"Ann Lee","body":"are you there? we start in five minutes, room 7","link":"/chat/7","collapse":"chat.7"}`)}); err != nil {
+		return err
+	}
+	took, peak, err := a.arrive(ctx, before, start)
+	if err != nil {
+		return err
+	}
+	beside, err := p.Report()
+	if err != nil {
+		return err
+	}
+	if beside.Refused > 0 {
+		return fmt.Errorf("the other tenant's publishes were refused: %s", beside.Example)
+	}
+	rate := float64(a.devices) / took.Seconds()
+	p99, p99Alone := rig.Milliseconds(beside.Latency.Quantile(0.99)), rig.Milliseconds(alone.Latency.Quantile(0.99))
+	a.fan.Ours, a.peak.Ours = append(a.fan.Ours, rate), append(a.peak.Ours, float64(peak)/1e6)
+	if run < len(a.post.Ours) {
+		a.fan.Bound = append(a.fan.Bound, a.post.Ours[run])
+	}
+	a.publish.Ours, a.publish.Bound = append(a.publish.Ours, p99), append(a.publish.Bound, p99Alone)
+	rig.Say("audience  %s/s, %.0f MB at most; publish p99 %.2f ms, alone %.2f ms", rig.Number(rate), float64(peak)/1e6, p99, p99Alone)
+	return errors.Join(<-profiled, a.delivered(ctx))
+}
+
+// arrive waits until each device has its message, and watches the server's memory meanwhile.
+func (a *audience) arrive(ctx context.Context, before int64, start time.Time) (took time.Duration, peak int64, err error) {
+	deadline := start.Add(time.Duration(a.devices)*time.Millisecond + 30*time.Second)
+	for {
+		n, err := a.sink.taken()
+		if err != nil {
+			return 0, 0, err
+		}
+		took = time.Since(start)
+		rss, err := testenv.RSS(a.server.PID())
+		if err != nil {
+			return 0, 0, err
+		}
+		peak = max(peak, rss)
+		switch got := n - before; {
+		case got > int64(a.devices):
+			return 0, 0, fmt.Errorf("%d messages came to %d devices", got, a.devices)
+		case got == int64(a.devices):
+			return took, peak, nil
+		case time.Now().After(deadline):
+			return 0, 0, fmt.Errorf("only %d of %d messages came: %s", got, a.devices, a.server.Output())
+		}
+		if err := rig.Sleep(ctx, 20*time.Millisecond); err != nil {
+			return 0, 0, err
+		}
+	}
+}
+
+// delivered waits until the delivery is over and says that every device has taken it.
+func (a *audience) delivered(ctx context.Context) error {
+	for end := time.Now().Add(30 * time.Second); ; {
+		var page struct {
+			Deliveries []struct{ State string }
+		}
+		answer, err := a.server.API().Do(ctx, "GET", "/v1/deliveries?limit=1", nil)
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(answer.Body, &page); err != nil {
+			return err
+		}
+		if len(page.Deliveries) > 0 && page.Deliveries[0].State == "delivered" {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the delivery is not over: %s", strings.TrimSpace(string(answer.Body)))
+		}
+		if err := rig.Sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// profileTo takes a processor profile of the server meanwhile, if one is asked for.
+func (a *audience) profileTo(ctx context.Context, path string) <-chan error {
+	done := make(chan error, 1)
+	if a.debug == "" {
+		done <- nil
+		return done
+	}
+	go func() {
+		answer, err := testenv.API{Base: "http://" + a.debug, Client: testenv.NewClient()}.Do(ctx, "GET", "/debug/pprof/profile?seconds="+strconv.Itoa(1+a.devices/20000), nil)
+		if err == nil {
+			err = os.WriteFile(path, answer.Body, 0o644)
+		}
+		done <- err
+	}()
+	return done
+}
