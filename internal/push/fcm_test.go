@@ -212,6 +212,20 @@ func TestFCMUnauthenticated(t *testing.T) {
 	}
 }
 
+// TestFCMTokenAnew: new settings are tried at once, though the account is the same.
+func TestFCMTokenAnew(t *testing.T) {
+	v := startVendors(t, pushtest.FCMConfig{}, pushtest.APNsConfig{})
+	v.fcm.AnswerGrants(func() *pushtest.Answer { return &pushtest.Answer{Status: 400, Body: `{"error":"invalid_grant"}`} })
+	if r := v.send(t, fcmDevice(1), hello); r.Outcome != ConfigError || !r.Wide || r.Code != "invalid_grant" {
+		t.Fatalf("%+v", r)
+	}
+	v.fcm.AnswerGrants(nil)
+	v.configure(t, map[string]any{"fcm": v.fcm.Settings(), "ttl": "1h"})
+	if r := v.send(t, fcmDevice(1), hello); r.Outcome != Accepted {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestFCMGrantRows(t *testing.T) {
 	for body, want := range map[string]Result{
 		`200 {"access_token":"ya29.x","expires_in":3599}`: {},

@@ -154,7 +154,8 @@ type accounts struct {
 // same do no harm.
 const maxAccounts = 4096
 
-// of returns the one access token of an account, which is text, at an endpoint.
+// of returns the one access token of an account, which is text, at an endpoint. Who opens it anew
+// has perhaps put something right: a failure of before does not count.
 func (a *accounts) of(env *environment, text, endpoint string, account *serviceAccount) *accessToken {
 	name := sha256.Sum256([]byte(endpoint + "\x00" + text))
 	a.mu.Lock()
@@ -173,6 +174,9 @@ func (a *accounts) of(env *environment, text, endpoint string, account *serviceA
 		have = &accessToken{env: env, account: account}
 		a.by[name] = have
 	}
+	have.mu.Lock()
+	defer have.mu.Unlock()
+	have.until = time.Time{}
 	return have
 }
 
