@@ -54,7 +54,7 @@ var rooms = map[string]string{
 
 	"internal/push/pushtest":    "internal/h2test", // for tests
 	"cmd/hark/internal/agent":   "internal/webpush",
-	"cmd/hark/internal/compare": ". client",        // it dials as clients do, so it is no room of the server
+	"cmd/hark/internal/compare": ". client", // it dials as clients do, so it is no room of the server
 }
 
 // TestRooms holds the policy, and that every package has a place in it and a doc.
