@@ -355,10 +355,13 @@ func simulate(t *testing.T, seed uint64) {
 		}
 	}
 	s.settle(lim)
+	s.w.stop()
 }
 
 // look has owners look how it stands with what they were about when the power went.
 func (s *sim) look() {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
 	for token, d := range s.book.tokens {
 		if !d.unsure {
 			continue
@@ -388,6 +391,21 @@ func (s *sim) settle(lim Limits) {
 	s.w = openWorld(t, s.fs, s.dir, s.fake, lim)
 	s.look()
 	s.book.calm(s)
+	s.checkRegistered()
+	s.jobs(context.Background())
+	s.w.Changed(nil)
+	eventually(t, "what failed is pushed again", func() bool { return s.w.Waiting() == 0 })
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	s.checkDelivered()
+	s.checkGone()
+}
+
+// checkRegistered: whoever registered and was told so is there.
+func (s *sim) checkRegistered() {
+	t := s.t
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
 	for token, d := range s.book.tokens {
 		if id, found, err := s.w.store.DeviceAt(theTenant, s.w.targetOf(&hark.Device{App: hark.DefaultApp, Token: hark.Secret(token)})); err != nil {
 			t.Fatal(err)
@@ -395,12 +413,6 @@ func (s *sim) settle(lim Limits) {
 			t.Errorf("%s was registered as %v and is %v", token, d.id, id)
 		}
 	}
-	s.jobs(context.Background())
-	s.w.Changed(nil)
-	eventually(t, "what failed is pushed again", func() bool { return s.w.Waiting() == 0 })
-	s.checkDelivered()
-	s.checkGone()
-	s.w.stop()
 }
 
 func (l *ledger) calm(s *sim) {
