@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -72,4 +73,12 @@ func BenchmarkParse(b *testing.B) {
 			decodeStrict(body, &p)
 		}
 	})
+}
+
+// TestPublishJSONIsAtOnce: who publishes otherwise than by HTTP is told that nothing waits there.
+func TestPublishJSONIsAtOnce(t *testing.T) {
+	_, _, err := (&API{}).PublishJSON(t.Context(), nil, []byte(`{"topic":"a","deliver_at":"2026-12-01T09:00:00Z"}`), "")
+	if e, ok := errors.AsType[*hark.Error](err); !ok || e.Field != "deliver_at" {
+		t.Errorf("%v", err)
+	}
 }
