@@ -281,9 +281,16 @@ func TestServerDeliveries(t *testing.T) {
 		t.Errorf("%d retried", n)
 	}
 	h.wait(t, 2)
-	eventually(t, "its delivery", func() bool { return must[*client.Delivery](t)(c.Delivery(ctx, id)).State == hark.Delivered })
+	delivered := func(attempts int) func() bool { // not only received: while an attempt is under way there is no other
+		return func() bool {
+			d := must[*client.Delivery](t)(c.Delivery(ctx, id))
+			return d.State == hark.Delivered && d.Attempts == attempts
+		}
+	}
+	eventually(t, "its delivery", delivered(2))
 	must[*client.Delivery](t)(c.RetryDelivery(ctx, id))
 	h.wait(t, 3)
+	eventually(t, "its second delivery", delivered(3))
 	must[*client.Delivery](t)(c.SendEvent(ctx, receipt.ID, d.ID))
 	h.wait(t, 4)
 	if _, err := c.CancelDelivery(ctx, id); err != nil && hark.KindOf(err) != hark.Conflict {

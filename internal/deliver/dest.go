@@ -62,15 +62,16 @@ type dest struct {
 	stopped bool // disabled by the core, the registry's answer is not here yet
 	gone    bool // removed; waits for what is in flight
 
-	all    map[hark.Offset]*delivery
-	oldest hark.Offset // the lowest of all when it was last asked for
-	lanes  [3]int      // deliveries by lane
-	keys   map[uint64]*keyed
-	fresh  heap[*delivery] // by offset
-	ready  list[*delivery]
-	manual list[*delivery]
-	replay list[*delivery]
-	urgent list[*delivery]
+	all      map[hark.Offset]*delivery
+	oldest   hark.Offset // the lowest of all when it was last asked for
+	firstDue int64       // when the first attempt at the event that was taken last is due
+	lanes    [3]int      // deliveries by lane
+	keys     map[uint64]*keyed
+	fresh    heap[*delivery] // by offset
+	ready    list[*delivery]
+	manual   list[*delivery]
+	replay   list[*delivery]
+	urgent   list[*delivery]
 
 	waiting      heap[*delivery] // by next
 	flight       int
@@ -184,7 +185,9 @@ func (c *Core) hold(d *dest, x *delivery) {
 func (c *Core) take(d *dest, m Meta) {
 	x := &delivery{Meta: m, run: 1}
 	if w := d.set.Waits; len(w) > 0 && !d.set.Pull {
-		x.next = c.now + w[0]
+		// Not before those taken earlier, also when the first wait was longer then.
+		d.firstDue = max(d.firstDue, c.now+w[0])
+		x.next = d.firstDue
 	}
 	c.hold(d, x)
 }
