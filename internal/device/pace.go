@@ -12,8 +12,8 @@ import (
 // and grows to its bound while only the network is waited for.
 const (
 	paceEvery = 50 * time.Millisecond
-	startPace = 16
-	leastPace = 12
+	startPace = 48
+	leastPace = 48 // fewer leave processors idle and gain nothing for others: see package push, turn.go
 	// waitLong and waitShort are the times that one goroutine in twenty waits for a processor.
 	waitLong  = 250 * time.Microsecond
 	waitShort = 80 * time.Microsecond

@@ -135,7 +135,7 @@ func TestPace(t *testing.T) {
 	if n := nextPace(100, 512, 2*time.Millisecond); n != 75 {
 		t.Error(n)
 	}
-	if n := nextPace(14, 512, time.Second); n != leastPace {
+	if n := nextPace(leastPace+2, 512, time.Second); n != leastPace {
 		t.Error(n)
 	}
 	if n := nextPace(500, 512, 0); n != 512 {

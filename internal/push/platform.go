@@ -102,10 +102,8 @@ type environment struct {
 	receipt func(e *hark.Event, d *hark.Device) string
 
 	sealer *webpush.Sealer
-	// sealing bounds how many seal at once: the processor is not theirs alone, and those who
-	// publish would wait behind hundreds of them.
-	sealing chan struct{}
-	signer  *webpush.Signer
+	turns  *turns // to seal
+	signer *webpush.Signer
 
 	providers providers
 	accounts  accounts

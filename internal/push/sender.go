@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -91,7 +90,7 @@ func New(c Config) *Sender {
 	return &Sender{
 		env: environment{client: c.Client, keeper: c.Keeper, checkURL: c.CheckURL, userAgent: "Hark/" + cmp.Or(c.Version, "dev"),
 			subject: c.Subject, receipt: c.Receipt, sealer: webpush.NewSealer(cmp.Or(c.Keys, 2048)),
-			sealing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), signer: webpush.NewSigner()},
+			turns: newTurns(), signer: webpush.NewSigner()},
 		size:      cmp.Or(c.CacheSize, 1024),
 		audiences: make(map[hark.DestinationID]*audience),
 		gates:     make(map[gateKey]*gate),

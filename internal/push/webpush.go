@@ -308,13 +308,11 @@ func withReceipt(text []byte, tail, receipt string) []byte {
 }
 
 func (ch *webpushChannel) post(ctx context.Context, u *url.URL, sub *webpush.Subscription, k *webpush.Key, p *webpushPayload, plaintext []byte, padding int, left time.Duration) Result {
-	select {
-	case ch.env.sealing <- struct{}{}:
-	case <-ctx.Done():
+	var body []byte
+	var err error
+	if !ch.env.turns.do(ctx, func() { body, err = ch.env.sealer.Seal(nil, sub, plaintext, padding) }) {
 		return unanswered(&egress.Error{Fault: egress.FaultCanceled, Msg: "there was no time to send it"})
 	}
-	body, err := ch.env.sealer.Seal(nil, sub, plaintext, padding)
-	<-ch.env.sealing
 	if err != nil {
 		return Result{Outcome: PayloadError, Code: string(webpush.ReasonOf(err)), Error: detail(err)}
 	}
