@@ -416,6 +416,7 @@ func TestPushFirefox(t *testing.T) {
 	f.until("the notification to go", `navigator.serviceWorker.getRegistration().then((r) => r.getNotifications()).then((all) => all.every((n) => n.title !== "Hark itself"))`)
 	f.told("hark.push.delivered hark.push.delivered hark.push.delivered hark.push.clicked ")
 
+	f.closed()
 	f.offline(subscription)
 	f.crash(subscription)
 	f.moved()
@@ -444,6 +445,30 @@ func (f *fox) told(want string) {
 	})
 }
 
+// closed: what came while the page was not there is listed when it comes back, in the order of the log.
+func (f *fox) closed() {
+	f.Helper()
+	f.Log("the page is closed, and comes back")
+	home := f.server.URL + "/demo/push?user=ada"
+	if err := f.tab.Go(f.ctx, f.server.URL+"/healthz"); err != nil { // of the same origin, so that it can be asked what is shown
+		f.Fatal(err)
+	}
+	const n = 5
+	want := ""
+	for i := range n {
+		f.publish("demo.push.ada", map[string]any{"title": fmt.Sprint("closed ", i)})
+		want = fmt.Sprint("closed ", i, " ") + want // the newest comes first
+	}
+	for i := range n {
+		f.shown(fmt.Sprint("closed ", i))
+	}
+	if err := f.tab.Go(f.ctx, home); err != nil {
+		f.Fatal(err)
+	}
+	f.until("what was shown meanwhile, in order", fmt.Sprintf(
+		`[...document.querySelectorAll("#arrivals .waiting strong")].map((e) => e.textContent + " ").filter((s) => s.startsWith("closed")).join("") === %q`, want))
+}
+
 // offline: what is sent while Firefox is away waits for it, unless it is replaced or too late.
 func (f *fox) offline(subscription json.RawMessage) {
 	f.Helper()
@@ -468,7 +493,7 @@ func (f *fox) offline(subscription json.RawMessage) {
 			f.Errorf("%q arrived: %q", no, titles)
 		}
 	}
-	f.acknowledged(8)
+	f.acknowledged(13)
 
 	f.Log("acknowledged: it does not come again")
 	f.away()()

@@ -168,17 +168,21 @@ function arrived(message, what) {
   const li = element("li", what);
   const took = what === "arrived" && Number(message.data?.sent) ? Math.max(0, Date.now() - message.data.sent) : null;
   const head = element("p", "by");
-  head.append(element("b", "", what === "waiting" ? "shown while you were away" : what), element("time", "dim", new Date().toLocaleTimeString()));
+  head.append(element("b", "", what === "waiting" ? "shown while you were away" : what));
+  if (what !== "waiting") head.append(element("time", "dim", new Date().toLocaleTimeString())); // no browser tells when that was
   if (took !== null) head.append(element("span", "dim", took < 1000 ? `after ${Math.round(took)} ms` : `after ${(took / 1000).toFixed(1)} s`));
   li.append(head, element("strong", "", String(message.title ?? "")), element("p", "", String(message.body ?? "")));
   $("#arrivals").prepend(li);
   while ($("#arrivals").childElementCount > 100) $("#arrivals").lastChild.remove();
 }
 
-// waiting lists what the browser showed while the page was closed.
+// waiting lists what the browser showed while the page was closed, in the order of the log: event
+// ids sort as it does, and browsers list them in any.
 async function waiting() {
   const r = await navigator.serviceWorker?.getRegistration();
-  for (const n of await r?.getNotifications() ?? []) arrived(n, "waiting");
+  const event = (n) => n.data?.hark?.message?.event ?? "";
+  const all = await r?.getNotifications() ?? [];
+  for (const n of all.sort((a, b) => (event(a) < event(b) ? -1 : 1))) arrived(n, "waiting");
 }
 
 function element(tag, className, text) {
