@@ -73,7 +73,6 @@ func (s *Schedule) due() (ready []hark.TenantID, rest time.Duration) {
 type page struct {
 	rows []row
 	bad  []row // that cannot be read
-	last hark.ScheduledID
 }
 
 type row struct {
@@ -91,6 +90,7 @@ func (s *Schedule) publishPage(ctx context.Context, t hark.TenantID) {
 		return
 	}
 	from := of.first
+	of.added = never
 	s.mu.Unlock()
 	of.turn <- struct{}{}
 	defer func() { <-of.turn }()
@@ -99,10 +99,10 @@ func (s *Schedule) publishPage(ctx context.Context, t hark.TenantID) {
 		err = s.publish(ctx, t, p)
 	}
 	if err == nil {
-		err = s.moveOn(t, of, from, p.last)
+		err = s.moveOn(t, of, from)
 	}
 	if err != nil {
-		s.delay(of, from)
+		s.delay(of)
 		if ctx.Err() == nil && s.cfg.Hooks.Delayed != nil {
 			s.cfg.Hooks.Delayed(t, err)
 		}
@@ -112,7 +112,6 @@ func (s *Schedule) publishPage(ctx context.Context, t hark.TenantID) {
 func (s *Schedule) readPage(t hark.TenantID, from hark.ScheduledID) (*page, error) {
 	p := &page{}
 	_, err := s.cfg.Store.ScheduledFrom(t, from, s.cfg.Now().UnixMilli(), pageEvents, func(id hark.ScheduledID, e *hark.Scheduled, bytes int, bad error) bool {
-		p.last = id
 		r := row{id: id, bytes: bytes + rowOverhead}
 		if bad != nil {
 			p.bad = append(p.bad, r)
@@ -209,33 +208,26 @@ func (s *Schedule) releaseRows(t hark.TenantID, rows []row) {
 }
 
 // delay lets a tenant wait after a failure.
-func (s *Schedule) delay(of *tenant, from hark.ScheduledID) {
+func (s *Schedule) delay(of *tenant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of.notBefore = s.cfg.Now().Add(retryAfter)
-	if less(from, of.first) {
-		of.first = from
-	}
 }
 
-// moveOn finds what is due next, when all rows up to last are gone. Rows that come meanwhile are
-// noted by who adds them.
-func (s *Schedule) moveOn(t hark.TenantID, of *tenant, from, last hark.ScheduledID) error {
+// moveOn finds what is due next, when the rows of a page from an id on are gone. It looks at that
+// place again, as one may have come among them; one that comes while it looks is in added.
+func (s *Schedule) moveOn(t hark.TenantID, of *tenant, from hark.ScheduledID) error {
+	next, ok, err := s.cfg.Store.ScheduledNext(t, from)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		next = never
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if of.first == from { // else an earlier one came
-		of.first = never
+		of.first = earlier(next, of.added)
 	}
-	s.mu.Unlock()
-	if less(last, from) { // there was none
-		last = from
-	}
-	id, ok, err := s.cfg.Store.ScheduledNext(t, last)
-	if ok {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if less(id, of.first) {
-			of.first = id
-		}
-	}
-	return err
+	return nil
 }

@@ -69,6 +69,7 @@ type tenant struct {
 	// Guarded by Schedule.mu.
 	count, bytes int
 	first        hark.ScheduledID // at most the first row's id
+	added        hark.ScheduledID // the first that was added since a page was begun
 	notBefore    time.Time        // when to try again, after a failure
 }
 
@@ -101,7 +102,7 @@ func Open(cfg Config) (*Schedule, error) {
 func (s *Schedule) tenantLocked(t hark.TenantID) *tenant {
 	of := s.tenants[t]
 	if of == nil {
-		of = &tenant{turn: make(chan struct{}, 1), first: never}
+		of = &tenant{turn: make(chan struct{}, 1), first: never, added: never}
 		s.tenants[t] = of
 	}
 	return of
@@ -115,13 +116,19 @@ func (s *Schedule) countLocked(t hark.TenantID, n, bytes int) {
 
 // dueLocked notes that there is a row.
 func (s *Schedule) dueLocked(t hark.TenantID, id hark.ScheduledID) {
-	if of := s.tenantLocked(t); less(id, of.first) {
-		of.first = id
-	}
+	of := s.tenantLocked(t)
+	of.first, of.added = earlier(id, of.first), earlier(id, of.added)
 }
 
 func less(a, b hark.ScheduledID) bool {
 	return cmp.Or(cmp.Compare(a.Due, b.Due), cmp.Compare(a.Number, b.Number)) < 0
+}
+
+func earlier(a, b hark.ScheduledID) hark.ScheduledID {
+	if less(a, b) {
+		return a
+	}
+	return b
 }
 
 func after(id hark.ScheduledID) hark.ScheduledID {

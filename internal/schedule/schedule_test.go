@@ -29,11 +29,17 @@ type world struct {
 	store *store.Store
 	ms    *atomic.Int64 // the clock
 	fail  atomic.Pointer[hark.Error]
-	stop  func()
+	// meanwhile is called once, when a page was read and is not yet appended.
+	meanwhile func()
+	stop      func()
 }
 
 // AppendWith is the log's, unless the test wants it to fail.
 func (w *world) AppendWith(ctx context.Context, t hark.TenantID, events []hark.Event, idem eventlog.Idempotency, attach eventlog.Attach) (eventlog.Appended, error) {
+	if do := w.meanwhile; do != nil {
+		w.meanwhile = nil
+		do()
+	}
 	if err := w.fail.Load(); err != nil {
 		return eventlog.Appended{}, err
 	}
@@ -175,6 +181,25 @@ func TestManyAtOnce(t *testing.T) {
 		t.Errorf("%d of the other tenant", n)
 	}
 	w.wantTotal(0)
+}
+
+// TestAddedMeanwhile: what is added among events that are just being published is published, too,
+// and is there to be listed; so is what comes after them.
+func TestAddedMeanwhile(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.must(w.add(1, "", []time.Duration{time.Second, 3 * time.Second, time.Hour}, "first", "last", "waits"))
+	w.advance(5 * time.Second)
+	w.meanwhile = func() {
+		w.must(w.add(1, "", []time.Duration{0, 2 * time.Second, time.Minute}, "before", "between", "soon"))
+	}
+	w.wantPublished(1, "first", "last", "before", "between")
+	if page, _, err := w.List(1, hark.ScheduledID{}, 10, anyTopic); err != nil || len(page) != 2 || string(page[0].Event.Data) != "soon" {
+		t.Errorf("listed are %v, %v", page, err)
+	}
+	w.must(w.add(1, "", []time.Duration{6 * time.Second, 8 * time.Second}, "a", "c"))
+	w.advance(10 * time.Second)
+	w.meanwhile = func() { w.must(w.add(1, "", []time.Duration{7 * time.Second}, "b")) }
+	w.wantPublished(1, "first", "last", "before", "between", "a", "c", "b")
 }
 
 // TestBounds: nothing of a request that is too much, or wrong, is scheduled.

@@ -119,7 +119,22 @@ func (h *history) live(w *world, rng *rand.Rand, fs *vfs.MemFS) *vfs.MemFS {
 		}
 		a.acked = was.acked
 	}
+	w.wantAllDue(400 * 24 * time.Hour)
 	return clone
+}
+
+// wantAllDue checks that nothing waits that has become due by then: a start finds all rows, and
+// whoever goes on without one must have noted them. The clock is set back after it.
+func (w *world) wantAllDue(by time.Duration) {
+	w.Helper()
+	now := w.ms.Load()
+	defer w.ms.Store(now)
+	w.advance(by)
+	w.publishDue(context.Background())
+	if id, ok, err := w.store.ScheduledNext(1, hark.ScheduledID{}); ok || err != nil {
+		w.Errorf("%s was overlooked: %v", id, err)
+	}
+	w.wantTotal(0)
 }
 
 func copyOf(m map[string]string) map[string]string {
