@@ -293,8 +293,10 @@ func (s *Schedule) commit(t hark.TenantID, rows []store.ScheduledAdded, remember
 		return hark.NoSuch("tenant", "any more: it was deleted")
 	}
 	if remember != nil { // a key that is not remembered any more may have rows still
-		if old, _, err := s.cfg.Store.Scheduled(t, rows[0].ID); err != nil || old != nil {
-			return cmp.Or(err, errKeyInUse)
+		for i := range rows {
+			if old, _, err := s.cfg.Store.Scheduled(t, rows[i].ID); err != nil || old != nil {
+				return cmp.Or(err, errKeyInUse)
+			}
 		}
 	}
 	recs := make([]store.Record, 0, len(rows)+1)

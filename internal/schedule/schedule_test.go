@@ -277,6 +277,25 @@ func TestIdempotency(t *testing.T) {
 	}
 }
 
+// TestForgottenKey: a key that is not remembered any more does not write over what it scheduled.
+func TestForgottenKey(t *testing.T) {
+	w := newWorld(t, Config{})
+	times := []time.Duration{time.Minute, 100 * time.Hour}
+	w.must(w.add(1, "k", times, "a", "b"))
+	w.advance(48 * time.Hour)
+	w.wantPublished(1, "a")
+	if _, err := w.add(1, "k", times, "c", "d"); hark.KindOf(err) != hark.Mismatch {
+		t.Errorf("while one of it waits: %v", err)
+	}
+	w.wantTotal(1)
+	w.advance(100 * time.Hour)
+	w.wantPublished(1, "a", "b")
+	w.wantTotal(0)
+	if _, err := w.add(1, "k", times, "c", "d"); err != nil {
+		t.Errorf("when all of it is published: %v", err)
+	}
+}
+
 // TestCancel: what was cancelled is not published, and what is being published is not cancelled.
 func TestCancel(t *testing.T) {
 	w := newWorld(t, Config{})
