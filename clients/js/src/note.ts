@@ -71,13 +71,14 @@ export function read(payload: string | undefined, scope: string): Note {
   const image = (name: string) => link(n[name], scope);
   const flag = (name: string) => n[name] === true || undefined;
   const tag = text(n.tag, 200) || message.event; // one that comes twice is shown once
-  const badge = [all.app_badge, n.app_badge].map((x) => (x === "" || x == null ? NaN : Number(x))).find((x) => x >= 0 && x < 1e6);
+  // Objects are asked for no text and no number: theirs may throw.
+  const badge = [all.app_badge, n.app_badge].map((x) => Number(text(x, 20) || NaN)).find((x) => x >= 0 && x < 1e6);
   return {
     title: title || new URL(scope).host, message, bare, badge: badge === undefined ? undefined : Math.floor(badge),
     options: trimmed<Loose>({
       body: body || (bare ? "You have a new message" : undefined), tag, renotify: (tag && flag("renotify")) || undefined,
       icon: image("icon"), image: image("image"), badge: image("badge"),
-      lang: /^[A-Za-z0-9-]{2,35}$/.test(String(n.lang)) ? n.lang : undefined, dir: ["ltr", "rtl"].find((d) => d === n.dir),
+      lang: /^[A-Za-z0-9-]{2,35}$/.exec(text(n.lang, 36))?.[0], dir: ["ltr", "rtl"].find((d) => d === n.dir),
       silent: flag("silent"), requireInteraction: flag("requireInteraction"),
       actions: buttons(n.actions, scope, carried), data: { hark: carried },
     }) as unknown as Note["options"],

@@ -46,7 +46,7 @@ async function receipt(carried: Carried, what: "shown" | "clicked" | "dismissed"
   if (!carried.receipt) return;
   const base = (await kept())?.url ?? self.location.origin;
   const to = link(carried.receipt, base + "/");
-  if (!to || new URL(to).origin !== new URL(base).origin) return;
+  if (!to || new URL(to).origin !== new URL(base).origin || !/\/v1\/push\/receipts\/[^/]+$/.test(new URL(to).pathname)) return; // a sender may lie
   // A body that needs no leave to be sent to another origin.
   await fetch(to, { method: "POST", mode: "no-cors", credentials: "omit", keepalive: true, body: JSON.stringify({ what }) }).catch(() => {});
 }

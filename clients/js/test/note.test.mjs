@@ -100,7 +100,7 @@ test("names of JavaScript's own are names like others", () => {
 
 test("no payload makes it throw, or show nothing", (t) => {
   const random = seeded(t);
-  const words = ["title", "body", "notification", "web_push", "navigate", "actions", "action", "hark", "receipt", "app_badge", "data", "tag", "__proto__", "icon"];
+  const words = ["title", "body", "notification", "web_push", "navigate", "actions", "action", "hark", "receipt", "app_badge", "data", "tag", "__proto__", "icon", "lang", "dir", "toString", "valueOf"];
   const values = [null, true, 0, -1, 8030, 1e300, "", "x", "javascript:1", "\ud800", "a".repeat(2000), [], {}, [[]]];
   const any = (depth) => {
     const n = random(6);

@@ -163,7 +163,7 @@ test("one that is wiped away is said to be; one that was clicked is not, whateve
 
 test("receipts go to Hark only, and nothing waits for them", async () => {
   const b = start();
-  for (const receipt of ["https://evil.example/v1/push/receipts/x", "javascript:1", 7, "//evil.example/"]) await b.push(declarative({}, { receipt }));
+  for (const receipt of ["https://evil.example/v1/push/receipts/x", "javascript:1", 7, "//evil.example/", "/v1/devices", "/v1/push/receipts/", "/v1/push/receipts/../key/rotate", "/v1/events?/v1/push/receipts/x"]) await b.push(declarative({}, { receipt }));
   assert.deepEqual(b.requests, []);
   b.stored.set("https://app.example/", { url: "https://hark.example", id: "dev_1" });
   await b.push(declarative({}, { receipt: "/v1/push/receipts/r1" }));
