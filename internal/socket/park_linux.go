@@ -141,7 +141,11 @@ func (p *sleepers) sleep(c *Conn) bool {
 	ctlErr := rc.Control(func(fd uintptr) {
 		err = unix.EpollCtl(p.epoll, op, int(fd), &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: c.id})
 	})
-	return ctlErr == nil && err == nil
+	if ctlErr != nil || err != nil {
+		p.forget(c) // it may be buried already, and nobody does that twice
+		return false
+	}
+	return true
 }
 
 // forget lets go of c.
