@@ -24,6 +24,10 @@ const (
 // the messages that it tells of.
 const receiptFor = maxTTL + 2*day
 
+// maxReceipts bounds what waits to be read of one receipt subscription: nothing else takes it
+// away for a month.
+const maxReceipts = 1000
+
 func receiptName(x secret) store.PushReceipt {
 	hash := x.hash()
 	return store.PushReceipt(hash[:16])
@@ -32,6 +36,9 @@ func receiptName(x secret) store.PushReceipt {
 // askReceipt has m's sender told what becomes of it: under a receipt subscription that it
 // names (Link), or a new one. It returns the last part of its URL.
 func (s *Service) askReceipt(r *http.Request, m *store.PushMessage) (text string, no *refusal) {
+	if s.diskLow() {
+		return "", errDisk
+	}
 	now := s.now()
 	if x, ok := linked(r.Header, relReceipt, receiptPath); ok {
 		name := receiptName(x)
@@ -40,6 +47,9 @@ func (s *Service) askReceipt(r *http.Request, m *store.PushMessage) (text string
 			return "", s.ours("receipt", err)
 		}
 		if ok {
+			if no := s.mayTell(name); no != nil {
+				return "", no
+			}
 			m.Receipt = name
 			if time.Unix(expiry, 0).Sub(now) > maxTTL {
 				return x.text(), nil
@@ -59,6 +69,22 @@ func (s *Service) askReceipt(r *http.Request, m *store.PushMessage) (text string
 		return "", s.ours("receipt", err)
 	}
 	return x.text(), nil
+}
+
+// mayTell tells whether more may wait to be read of a receipt subscription.
+func (s *Service) mayTell(name store.PushReceipt) *refusal {
+	waiting := 0
+	err := s.store.PushReceipts(name, func([16]byte, uint16) bool {
+		waiting++
+		return waiting < maxReceipts
+	})
+	switch {
+	case err != nil:
+		return s.ours("receipt", err)
+	case waiting >= maxReceipts:
+		return tooMany(time.Minute, "%d receipts wait to be read: GET them, or send without Prefer: respond-async", waiting)
+	}
+	return nil
 }
 
 // linked finds the secret of a resource of ours that a header Link names by a relation.
