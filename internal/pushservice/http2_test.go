@@ -5,12 +5,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/harkhq/hark/internal/store"
 	"github.com/harkhq/hark/internal/webpush"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -37,7 +39,10 @@ type pushed struct {
 	body   []byte
 }
 
-func (w *world) receiver(t testing.TB) *receiver {
+func (w *world) receiver(t testing.TB) *receiver { return w.receiverOf(t, 100) }
+
+// receiverOf is one that takes so many promised responses at once.
+func (w *world) receiverOf(t testing.TB, streams uint32) *receiver {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.http.URL, "http://"))
 	if err != nil {
@@ -48,7 +53,7 @@ func (w *world) receiver(t testing.TB) *receiver {
 	r.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	r.enc = hpack.NewEncoder(&r.buf)
 	io.WriteString(conn, http2.ClientPreface)
-	r.must(r.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
+	r.must(r.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: streams}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
 	r.must(r.framer.WriteWindowUpdate(0, 1<<24))
 	go r.read()
 	return r
@@ -407,6 +412,115 @@ func TestReceipts(t *testing.T) {
 	w.wants(w.request("DELETE", receipt), 204)
 	w.wants(w.request("DELETE", receipt), 404)
 	refused(t, w.request("GET", w.http.URL+"/push/r/"+newSecret().text()), 404, 102)
+}
+
+// TestReceiptsPileUp: who never reads them is not told of more, and harms nobody else.
+func TestReceiptsPileUp(t *testing.T) {
+	w := newWorld(t, Config{})
+	s := w.visit(t).subscribe(nil)
+	async := []string{"TTL", "60", "Prefer", "respond-async"}
+	receipt := links(w.wants(w.post(s.endpoint, nil, async...), 202).Header)[relReceipt]
+	x, ok := parseSecret(receipt[strings.LastIndexByte(receipt, '/')+1:])
+	if !ok {
+		t.Fatal(receipt)
+	}
+	var told []store.Record
+	for i := range maxReceipts - 1 {
+		told = append(told, &store.PushReceiptTold{Receipt: receiptName(x), Message: messageID{0, byte(i >> 8), byte(i)}, Status: 410})
+	}
+	if err := w.store.Commit(told...); err != nil {
+		t.Fatal(err)
+	}
+	same := append(async, "Link", `<`+receipt+`>; rel="`+relReceipt+`"`)
+	w.wants(w.post(s.endpoint, nil, same...), 202)
+	if err := w.store.Commit(&store.PushReceiptTold{Receipt: receiptName(x), Message: messageID{1}, Status: 410}); err != nil {
+		t.Fatal(err)
+	}
+	resp := w.post(s.endpoint, nil, same...)
+	if resp.Header.Get("Retry-After") == "" || resp.Header.Get("Link") != "" {
+		t.Errorf("429 with %v", resp.Header)
+	}
+	refused(t, resp, 429, 201)
+	w.wants(w.post(s.endpoint, nil, "TTL", "60"), 201)
+	w.wants(w.post(s.endpoint, nil, async...), 202) // a receipt subscription of its own
+	r := w.receiver(t)
+	r.get(receipt, "Prefer", "wait=0")
+	for range maxReceipts {
+		r.hear()
+	}
+	r.over()
+	w.wants(w.post(s.endpoint, nil, same...), 202)
+}
+
+// noPusher is a connection on which what is promised is not asked for by itself.
+type noPusher struct{ err error }
+
+func (p noPusher) Push(string, *http.PushOptions) error { return p.err }
+
+// TestPromisesOfOneMessage: two requests may be told of the same, on one connection or on two;
+// each keeps count of its own, and nobody else gets what is not stored.
+func TestPromisesOfOneMessage(t *testing.T) {
+	w := newWorld(t, Config{})
+	s := w.service
+	id := s.messageID(1, 2, forSender)
+	asked := func(from string) *http.Request {
+		r := httptest.NewRequest("GET", messagePath+id.String(), nil)
+		r.SetPathValue("message", id.String())
+		r.RemoteAddr = from
+		return r
+	}
+	answered := func(from string) int {
+		rec := httptest.NewRecorder()
+		s.ServeMessage(rec, asked(from))
+		return rec.Code
+	}
+	const one, two, three = "192.0.2.1:1", "192.0.2.1:2", "192.0.2.3:1"
+	var monitors []*monitor
+	for i, from := range []string{one, one, two} {
+		m := &monitor{pusher: noPusher{}, more: make(chan struct{}, 1), over: make(chan struct{})}
+		monitors = append(monitors, m)
+		if !s.push(asked(from), id, promise{monitor: m, status: uint16(204 + 206*(i&1))}) {
+			t.Fatal("it takes no promise")
+		}
+	}
+	gone := &monitor{pusher: noPusher{http.ErrNotSupported}, more: make(chan struct{}, 1), over: make(chan struct{})}
+	if s.push(asked(one), id, promise{monitor: gone, status: 410}) {
+		t.Fatal("a promise was made that was refused")
+	}
+	monitors = append(monitors, gone)
+	for _, c := range []struct {
+		from   string
+		status int
+	}{{three, 404}, {two, 204}, {one, 204}, {one, 410}, {one, 404}, {two, 404}} {
+		if got := answered(c.from); got != c.status {
+			t.Errorf("%s was answered with %d, not %d", c.from, got, c.status)
+		}
+	}
+	for i, m := range monitors {
+		if m.pending != 0 {
+			t.Errorf("%d promises of request %d are under way", m.pending, i)
+		}
+	}
+	if len(s.promises) > 0 {
+		t.Errorf("promises stay: %v", s.promises)
+	}
+}
+
+// TestNoRoomForPromises: a client that allows no promised responses is told that this is all,
+// which is no failure of ours.
+func TestNoRoomForPromises(t *testing.T) {
+	w := newWorld(t, Config{})
+	s, at, _ := w.agent("", "")
+	w.wants(w.send(s, "x"), 201)
+	r := w.receiverOf(t, 0)
+	r.get(at)
+	r.over()
+	r = w.receiver(t)
+	r.get(at, "Prefer", "wait=0")
+	if p := r.hear(); p.text(t, s) != "x" {
+		t.Errorf("got %+v", p)
+	}
+	r.over()
 }
 
 // TestNoPush: over HTTP/1.1 nothing can be promised, and that is said.

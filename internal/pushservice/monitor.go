@@ -1,8 +1,8 @@
 package pushservice
 
 import (
-	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,10 +23,17 @@ var errNoPush = refuse(http.StatusHTTPVersionNotSupported, errnoMissing, "what c
 
 // promise is a response that was promised.
 type promise struct {
+	monitor *monitor
 	message *store.PushMessage // nil for a receipt
 	link    string             // of its subscription
 	status  uint16
-	done    func()
+}
+
+// promisedAt is where promises are kept. Several requests may wait for the same, on one
+// connection or on many, and each response is one of its own connection.
+type promisedAt struct {
+	connection string // the client's end of it
+	id         messageID
 }
 
 // monitor is a request that waits for messages or receipts.
@@ -45,6 +52,14 @@ func (m *monitor) wake() {
 	case m.more <- struct{}{}:
 	default:
 	}
+}
+
+// landed: a promised response is not under way any more.
+func (m *monitor) landed() {
+	m.mu.Lock()
+	m.pending--
+	m.mu.Unlock()
+	m.wake()
 }
 
 func (m *monitor) end() { m.once.Do(func() { close(m.over) }) }
@@ -79,41 +94,41 @@ func (s *Service) closeMonitor(m *monitor) {
 }
 
 // push promises a response. ok is false when the connection takes no more of them.
-func (s *Service) push(m *monitor, r *http.Request, id messageID, p promise) (ok bool) {
+func (s *Service) push(r *http.Request, id messageID, p promise) (ok bool) {
+	m, at := p.monitor, promisedAt{r.RemoteAddr, id}
 	m.mu.Lock()
 	m.pending++
 	m.mu.Unlock()
-	var once sync.Once
-	p.done = func() {
-		once.Do(func() {
-			m.mu.Lock()
-			m.pending--
-			m.mu.Unlock()
-			m.wake()
-		})
-	}
 	s.mu.Lock()
-	s.promises[id] = p
+	s.promises[at] = append(s.promises[at], &p)
 	s.mu.Unlock()
-	err := m.pusher.Push(messagePath+id.String(), &http.PushOptions{Method: http.MethodGet})
-	if err == nil {
+	// An error is the client's doing: it went, or wants fewer responses at once.
+	if m.pusher.Push(messagePath+id.String(), &http.PushOptions{Method: http.MethodGet}) == nil {
 		return true
 	}
-	s.promised(id)
-	p.done()
-	if !errors.Is(err, http.ErrNotSupported) && r.Context().Err() == nil {
-		s.note("server push", err)
+	if s.promised(at, &p) != nil {
+		m.landed()
 	}
 	return false
 }
 
-// promised takes what was promised under an id.
-func (s *Service) promised(id messageID) (promise, bool) {
+// promised takes what was promised: own, or whatever is first when own is nil; nil for nothing.
+func (s *Service) promised(at promisedAt, own *promise) *promise {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, ok := s.promises[id]
-	delete(s.promises, id)
-	return p, ok
+	list := s.promises[at]
+	i := 0
+	if own != nil {
+		i = slices.Index(list, own)
+	}
+	if i < 0 || i >= len(list) {
+		return nil
+	}
+	p := list[i]
+	if s.promises[at] = slices.Delete(list, i, i+1); len(list) == 1 {
+		delete(s.promises, at)
+	}
+	return p
 }
 
 // ServeMessage answers GET /push/m/{message}: what was promised.
@@ -123,12 +138,12 @@ func (s *Service) ServeMessage(w http.ResponseWriter, r *http.Request) {
 		s.strangely(r, errNoMessage).write(w)
 		return
 	}
-	p, ok := s.promised(id)
-	if !ok {
+	p := s.promised(promisedAt{r.RemoteAddr, id}, nil)
+	if p == nil {
 		s.serveStored(w, r, id)
 		return
 	}
-	defer p.done()
+	defer p.monitor.landed()
 	if p.message == nil {
 		w.WriteHeader(int(p.status))
 	} else {
@@ -213,7 +228,7 @@ func (s *Service) pushMessages(m *monitor, o *outlet, r *http.Request, stays boo
 			if !s.await(m, r, atOnce) {
 				return
 			}
-			if s.maySend(o, message) && !s.push(m, r, s.messageID(message.Agent, message.Sequence, forAgent), promise{message: message, link: link}) {
+			if s.maySend(o, message) && !s.push(r, s.messageID(message.Agent, message.Sequence, forAgent), promise{monitor: m, message: message, link: link}) {
 				return
 			}
 		}
@@ -319,7 +334,7 @@ func (s *Service) pushReceipts(m *monitor, name store.PushReceipt, r *http.Reque
 			return
 		}
 		for _, t := range batch {
-			if !s.await(m, r, atOnce) || !s.push(m, r, t.message, promise{status: t.status}) {
+			if !s.await(m, r, atOnce) || !s.push(r, t.message, promise{monitor: m, status: t.status}) {
 				return
 			}
 			if err := s.commit(false, &store.PushReceiptTaken{Receipt: name, Message: t.message}); err != nil {

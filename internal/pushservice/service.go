@@ -84,7 +84,7 @@ type Service struct {
 	receipts  map[store.PushReceipt][]*receiptWatch
 	stopping  bool
 	monitors  map[*monitor]struct{}
-	promises  map[messageID]promise
+	promises  map[promisedAt][]*promise
 
 	now func() time.Time
 }
@@ -99,7 +99,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.SlowAfter = 30 * time.Second
 	}
 	s := &Service{cfg: cfg, store: cfg.Store, verifier: webpush.NewVerifier(verified), now: time.Now,
-		agents: map[uint64]*agent{}, addresses: map[netip.Prefix]int{}, receipts: map[store.PushReceipt][]*receiptWatch{}, monitors: map[*monitor]struct{}{}, promises: map[messageID]promise{}}
+		agents: map[uint64]*agent{}, addresses: map[netip.Prefix]int{}, receipts: map[store.PushReceipt][]*receiptWatch{}, monitors: map[*monitor]struct{}{}, promises: map[promisedAt][]*promise{}}
 	l := &cfg.Limits
 	s.newAgents.init(l.NewAgents/3600, l.NewAgents)
 	s.newSubscriptions.init(l.NewSubscriptions/3600, l.NewSubscriptions)
