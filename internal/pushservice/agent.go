@@ -67,26 +67,24 @@ func (s *Service) drop(a *agent) {
 	s.release(a)
 }
 
-// meet returns the user agent that shows x, locked, or a new one when there is none, which is
-// stored when it subscribes.
-func (s *Service) meet(x secret, known bool) (a *agent, was bool, err error) {
-	if known {
-		number, ok, err := s.store.PushAgentOf(x.hash())
-		if err != nil {
-			return nil, false, err
-		}
-		if ok {
-			a, err := s.hold(number)
-			if err != nil || !a.gone {
-				return a, true, err
-			}
-			s.release(a)
-		}
+// meet returns the user agent that shows x, locked; nil when there is none.
+func (s *Service) meet(x secret) (*agent, error) {
+	number, ok, err := s.store.PushAgentOf(x.hash())
+	if !ok || err != nil {
+		return nil, err
 	}
-	return s.newAgent(x), false, nil
+	a, err := s.hold(number)
+	if err != nil {
+		return nil, err
+	}
+	if a.gone {
+		s.release(a)
+		return nil, nil
+	}
+	return a, nil
 }
 
-// newAgent makes one, locked.
+// newAgent makes one, locked. It is stored when it subscribes.
 func (s *Service) newAgent(x secret) *agent {
 	var b [8]byte
 	s.mu.Lock()

@@ -32,21 +32,11 @@ func (s *Service) subscribeHTTP(w http.ResponseWriter, r *http.Request) *refusal
 	if no != nil {
 		return no
 	}
-	x, named := linked(r.Header, relSet, subscriptionPath)
-	if !named && strings.Contains(strings.Join(r.Header["Link"], ","), relSet) {
-		return errBadSet
-	}
-	if !named {
-		x = newSecret()
-	}
-	a, known, err := s.meet(x, named)
-	if err != nil {
-		return s.ours("subscribe", err)
+	a, x, no := s.setOf(r)
+	if no != nil {
+		return no
 	}
 	defer s.release(a)
-	if named && !known {
-		return errBadSet
-	}
 	sub, no := s.subscribe(wish{agent: a, secret: x, channel: newChannel(), key: keyHash(key), from: network(s.cfg.Client(r)), receive: true})
 	if no != nil {
 		return no
@@ -62,6 +52,26 @@ func (s *Service) subscribeHTTP(w http.ResponseWriter, r *http.Request) *refusal
 	h["Content-Length"] = []string{"0"}
 	w.WriteHeader(http.StatusCreated)
 	return nil
+}
+
+// setOf returns the user agent, locked, of the subscription set that a request names, or a new one.
+func (s *Service) setOf(r *http.Request) (a *agent, x secret, no *refusal) {
+	x, named := linked(r.Header, relSet, subscriptionPath)
+	if !named && strings.Contains(strings.Join(r.Header["Link"], ","), relSet) {
+		return nil, x, errBadSet
+	}
+	if !named {
+		x = newSecret()
+		return s.newAgent(x), x, nil
+	}
+	a, err := s.meet(x)
+	switch {
+	case err != nil:
+		return nil, x, s.ours("subscribe", err)
+	case a == nil:
+		return nil, x, errBadSet
+	}
+	return a, x, nil
 }
 
 const sendPath = "/push/w/"

@@ -196,19 +196,18 @@ func (x *session) Hear(text []byte) {
 
 func (x *session) hello(f *frame) {
 	s := x.service
+	var a *agent
 	shown, ok := parseUAID(f.UAID)
+	if ok {
+		var err error
+		if a, err = s.meet(shown); err != nil {
+			s.note("hello", err)
+			x.close(closeOurs, "failed")
+			return
+		}
+	}
 	x.secret = shown
-	if !ok {
-		x.secret = newSecret()
-	}
-	a, known, err := s.meet(x.secret, ok)
-	if err != nil {
-		s.note("hello", err)
-		x.close(closeOurs, "failed")
-		return
-	}
-	if ok && !known { // it may be anyone's idea of a secret
-		s.release(a)
+	if a == nil { // what is not known may be anyone's idea of a secret
 		x.secret = newSecret()
 		a = s.newAgent(x.secret)
 	}
