@@ -146,57 +146,11 @@ func (s *Service) apply(c *change) error {
 	if c.added == nil && len(c.removed) == 0 {
 		return nil
 	}
-	row, subs := c.a.row, map[store.PushChannel]*store.PushSubscription{}
-	count := func(m *store.PushMessage, n int) error {
-		size := uint64(m.Size())
-		row.Count, row.Bytes = row.Count+uint32(n), row.Bytes+uint64(n)*size
-		sub := subs[m.Channel]
-		if sub == nil {
-			found, ok, err := s.store.PushSubscription(m.Agent, m.Channel)
-			if err != nil {
-				return err
-			}
-			if sub = &found; !ok {
-				sub = &store.PushSubscription{}
-			}
-			subs[m.Channel] = sub
-		}
-		if sub.Made == m.Made { // else it ended before
-			sub.Count, sub.Bytes = sub.Count+uint32(n), sub.Bytes+uint64(n)*size
-		}
-		return nil
+	row, recs, err := s.recordsOf(c)
+	if err == nil {
+		err = s.commit(c.durable, recs...)
 	}
-	recs := make([]store.Record, 0, 4+2*len(c.removed))
-	for _, r := range c.removed {
-		if err := count(r.message, -1); err != nil {
-			return err
-		}
-		topic, err := s.holdsTopic(r.message)
-		if err != nil {
-			return err
-		}
-		recs = append(recs, &store.PushMessageRemoved{Message: r.message, Topic: topic})
-		if told := s.receiptOf(r.message, r.status); told != nil {
-			recs = append(recs, told)
-		}
-	}
-	if m := c.added; m != nil { // after what it replaces
-		if err := count(m, 1); err != nil {
-			return err
-		}
-		row.Last = m.Sequence
-		recs = append(recs, &store.PushMessageStored{Message: m})
-	}
-	if row.Count == 0 {
-		row.Floor = row.Last + 1
-	}
-	recs = append(recs, &store.PushAgentKept{Agent: row})
-	for _, sub := range subs {
-		if sub.Made != 0 {
-			recs = append(recs, &store.PushSubscriptionKept{Subscription: *sub})
-		}
-	}
-	if err := s.commit(c.durable, recs...); err != nil {
+	if err != nil {
 		return err
 	}
 	s.messageCount.Add(int64(row.Count) - int64(c.a.row.Count))
@@ -212,6 +166,67 @@ func (s *Service) apply(c *change) error {
 		if r.status != 0 {
 			s.wakeReceipt(r.message.Receipt)
 		}
+	}
+	return nil
+}
+
+// recordsOf is what a change is in the store, and its user agent's row after it.
+func (s *Service) recordsOf(c *change) (row store.PushAgent, recs []store.Record, err error) {
+	t := tally{c.a.row, map[store.PushChannel]*store.PushSubscription{}}
+	recs = make([]store.Record, 0, 4+2*len(c.removed))
+	for _, r := range c.removed {
+		if err := s.count(&t, r.message, -1); err != nil {
+			return row, nil, err
+		}
+		topic, err := s.holdsTopic(r.message)
+		if err != nil {
+			return row, nil, err
+		}
+		recs = append(recs, &store.PushMessageRemoved{Message: r.message, Topic: topic})
+		if told := s.receiptOf(r.message, r.status); told != nil {
+			recs = append(recs, told)
+		}
+	}
+	if m := c.added; m != nil { // after what it replaces
+		if err := s.count(&t, m, 1); err != nil {
+			return row, nil, err
+		}
+		t.row.Last = m.Sequence
+		recs = append(recs, &store.PushMessageStored{Message: m})
+	}
+	if t.row.Count == 0 {
+		t.row.Floor = t.row.Last + 1
+	}
+	recs = append(recs, &store.PushAgentKept{Agent: t.row})
+	for _, sub := range t.subs {
+		if sub.Made != 0 {
+			recs = append(recs, &store.PushSubscriptionKept{Subscription: *sub})
+		}
+	}
+	return t.row, recs, nil
+}
+
+// tally is what a user agent and its subscriptions have, during a change.
+type tally struct {
+	row  store.PushAgent
+	subs map[store.PushChannel]*store.PushSubscription // Made is 0 of those that are not there
+}
+
+// count adds n times a message.
+func (s *Service) count(t *tally, m *store.PushMessage, n int) error {
+	sub := t.subs[m.Channel]
+	if sub == nil {
+		found, _, err := s.store.PushSubscription(m.Agent, m.Channel)
+		if err != nil {
+			return err
+		}
+		sub = &found
+		t.subs[m.Channel] = sub
+	}
+	size := uint64(m.Size())
+	t.row.Count, t.row.Bytes = t.row.Count+uint32(n), t.row.Bytes+uint64(n)*size
+	if sub.Made == m.Made { // else it ended before
+		sub.Count, sub.Bytes = sub.Count+uint32(n), sub.Bytes+uint64(n)*size
 	}
 	return nil
 }
