@@ -58,6 +58,18 @@ func (h *holds) until(dest *hark.Destination, platform string) time.Time {
 	return x.until
 }
 
+// extend prolongs a hold, if there is one: the origin is shut, so trying sooner would try
+// nothing, and move one message of the line after the other to no end.
+func (h *holds) extend(dest *hark.Destination, platform string, until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := holdKey{dest.ID, platform}
+	if x, ok := h.all[k]; ok && x.revision == dest.Revision && x.until.Before(until) {
+		x.until = until
+		h.all[k] = x
+	}
+}
+
 // release ends a hold, if there is one.
 func (h *holds) release(dest hark.DestinationID, platform string) {
 	h.mu.Lock()

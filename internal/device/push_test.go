@@ -272,6 +272,63 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// TestShut: a push service that lets nobody through is no try: neither does the back-off grow,
+// nor does it end the hold of a platform whose credentials were refused.
+func TestShut(t *testing.T) {
+	w := newWorld(t)
+	const devices = 300
+	for i := range devices {
+		w.device(fmt.Sprint("t", i), "", "news")
+	}
+	type phase = int32
+	const (
+		refuses phase = iota
+		shut
+		works
+	)
+	var now, probes atomic.Int32
+	w.fake.set(func(*hark.Destination, *hark.Device, *push.Composed) push.Result {
+		switch now.Load() {
+		case refuses:
+			return push.Result{Outcome: push.ConfigError, Status: 403, Code: "InvalidProviderToken", Wide: true}
+		case shut:
+			probes.Add(1)
+			return push.Result{Outcome: push.RetryAt, Code: "held", After: 20 * time.Millisecond, Shut: true}
+		}
+		return push.Result{Outcome: push.Accepted, Status: 200}
+	})
+	e := w.publish("news", aMessage)
+	w.push(e)
+	now.Store(shut)
+	eventually(t, "it is tried again", func() bool { return probes.Load() >= 5 })
+	if n := probes.Load(); w.holds.until(w.audience(), "fcm").IsZero() || n > devices/2 {
+		t.Errorf("%d tries of a service that is shut: the hold is over", n)
+	}
+	now.Store(works)
+	eventually(t, "all have it", func() bool { return w.Waiting() == 0 })
+	for i := range devices {
+		if n := w.fake.times(fmt.Sprint("t", i), e.ID); n != 1 {
+			t.Errorf("device %d: %d times", i, n)
+		}
+	}
+	all, _, err := w.Outcomes(theTenant, hark.DeliveryID{Event: e.ID, Destination: theAudience}, "", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shuts := 0
+	for _, o := range all {
+		if o.Code == "held" && o.Outcome == "retrying" {
+			shuts++
+		}
+		if o.Try > 2 { // those that were refused themselves, and then worked
+			t.Errorf("%+v", o)
+		}
+	}
+	if shuts < 5 {
+		t.Errorf("%d outcomes of a service that is shut", shuts)
+	}
+}
+
 // TestAnyDevice: of each user's devices the one that was there last gets it, and another
 // only if that one is gone.
 func TestAnyDevice(t *testing.T) {

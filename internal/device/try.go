@@ -35,6 +35,7 @@ func (a *Audiences) tryOne(dest *hark.Destination, d *hark.Device, m *message, n
 		t.result.Wide = true
 	default:
 		t.result = a.send(dest, d, m)
+		t.silent = t.result.Shut
 	}
 	return t
 }
@@ -43,6 +44,10 @@ func (a *Audiences) tryOne(dest *hark.Destination, d *hark.Device, m *message, n
 func (a *Audiences) send(dest *hark.Destination, d *hark.Device, m *message) push.Result {
 	now := time.Now()
 	r := a.cfg.Sender.Send(a.sendCtx, dest, d, m.composed, now)
+	if r.Shut {
+		a.holds.extend(dest, d.Kind, now.Add(r.After))
+		return r
+	}
 	if a.cfg.Hooks.Sent != nil {
 		a.cfg.Hooks.Sent(d.Kind, r)
 	}

@@ -21,7 +21,8 @@ type tried struct {
 	device *hark.Device
 	result push.Result
 	number int // of the try, for this event and device, from 1
-	// silent says that nothing was sent: the device is in quarantine, its platform held.
+	// silent says that nothing was sent: the device is in quarantine, its platform held, its
+	// push service left alone.
 	silent bool
 }
 

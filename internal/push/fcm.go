@@ -126,7 +126,7 @@ func (ch *fcmChannel) Origin(*hark.Device) string { return ch.origin }
 // Send tries once; and once more with a fresh access token, if FCM did not take the one we had.
 func (ch *fcmChannel) Send(ctx context.Context, d *hark.Device, payload Payload, left time.Duration) Result {
 	if wait := time.Until(time.Unix(0, ch.token.paused.Load())); wait > 0 {
-		return Result{Outcome: RetryAt, Code: codeHeld, After: wait, Wide: true, Error: "the project is over its quota: it is tried again when that is over"}
+		return Result{Outcome: RetryAt, Code: codeHeld, After: wait, Wide: true, Shut: true, Error: "the project is over its quota: it is tried again when that is over"}
 	}
 	p := payload.(*fcmPayload)
 	body := p.render(d, left, time.Now(), ch.env.receiptURL(p.message, d))

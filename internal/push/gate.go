@@ -46,22 +46,22 @@ type gate struct {
 func newGate() *gate { return &gate{cap: 1} }
 
 // enter waits for a turn. It returns how long to wait instead, 0 if the turn is now; every
-// turn ends with leave.
-func (g *gate) enter(ctx context.Context, now time.Time) (wait time.Duration) {
+// turn ends with leave. Crowded says that it is open, but others came first.
+func (g *gate) enter(ctx context.Context, now time.Time) (wait time.Duration, crowded bool) {
 	g.mu.Lock()
 	g.used = now
 	if wait := g.shutLocked(now); wait > 0 {
 		g.mu.Unlock()
-		return wait
+		return wait, false
 	}
 	if g.inFlight < g.cap {
 		g.inFlight++
 		g.mu.Unlock()
-		return 0
+		return 0, false
 	}
 	if g.probing {
 		g.mu.Unlock()
-		return time.Second // the probe will tell
+		return time.Second, false // the probe will tell
 	}
 	turn := make(chan struct{})
 	g.waiting = append(g.waiting, turn)
@@ -70,7 +70,7 @@ func (g *gate) enter(ctx context.Context, now time.Time) (wait time.Duration) {
 }
 
 // await waits for a turn that leave gives.
-func (g *gate) await(ctx context.Context, turn chan struct{}) time.Duration {
+func (g *gate) await(ctx context.Context, turn chan struct{}) (wait time.Duration, crowded bool) {
 	timer := time.NewTimer(maxQueue)
 	defer timer.Stop()
 	select {
@@ -83,14 +83,14 @@ func (g *gate) await(ctx context.Context, turn chan struct{}) time.Duration {
 	for i, w := range g.waiting {
 		if w == turn { // nobody gave it
 			g.waiting = append(g.waiting[:i], g.waiting[i+1:]...)
-			return time.Second
+			return time.Second, true
 		}
 	}
 	if wait := g.shutLocked(time.Now()); wait > 0 { // shut since it was given
 		g.inFlight--
-		return wait
+		return wait, false
 	}
-	return 0
+	return 0, false
 }
 
 // shutLocked returns for how long it is shut yet.

@@ -27,7 +27,7 @@ var (
 // pass goes through a gate that is open, and tells it what came of it.
 func pass(t *testing.T, g *gate, r *Result) {
 	t.Helper()
-	if wait := g.enter(t.Context(), time.Now()); wait != 0 {
+	if wait, _ := g.enter(t.Context(), time.Now()); wait != 0 {
 		t.Fatalf("the gate is shut for %v", wait)
 	}
 	g.leave(r, time.Now())
@@ -35,7 +35,7 @@ func pass(t *testing.T, g *gate, r *Result) {
 
 func shutFor(t *testing.T, g *gate, want time.Duration) {
 	t.Helper()
-	if wait := g.enter(t.Context(), time.Now()); wait != want {
+	if wait, _ := g.enter(t.Context(), time.Now()); wait != want {
 		t.Fatalf("shut for %v, want %v", wait, want)
 	}
 }
@@ -57,7 +57,7 @@ func TestGateShutsAndProbes(t *testing.T) {
 					shutFor(t, g, wait*time.Second)
 					time.Sleep(wait * time.Second)
 					// One probe goes; who comes meanwhile does not wait for it.
-					if wait := g.enter(t.Context(), time.Now()); wait != 0 {
+					if wait, _ := g.enter(t.Context(), time.Now()); wait != 0 {
 						t.Fatalf("no probe: %v", wait)
 					}
 					shutFor(t, g, time.Second)
@@ -66,7 +66,7 @@ func TestGateShutsAndProbes(t *testing.T) {
 				time.Sleep(5 * time.Minute)
 				pass(t, g, good)
 				for range firstCap {
-					if wait := g.enter(t.Context(), time.Now()); wait != 0 {
+					if wait, _ := g.enter(t.Context(), time.Now()); wait != 0 {
 						t.Fatal("not open again")
 					}
 				}
@@ -104,7 +104,7 @@ func TestGateWidens(t *testing.T) {
 			most.Store(0)
 			for range n {
 				wg.Go(func() {
-					if g.enter(t.Context(), time.Now()) > 0 {
+					if wait, _ := g.enter(t.Context(), time.Now()); wait > 0 {
 						return
 					}
 					if in := now.Add(1); in > most.Load() {
@@ -138,17 +138,17 @@ func TestGateWidens(t *testing.T) {
 func TestGateIsNoTrap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
-		if g.enter(t.Context(), time.Now()) != 0 {
+		if wait, _ := g.enter(t.Context(), time.Now()); wait != 0 {
 			t.Fatal("shut")
 		}
 		// Nobody waits for longer than a second, or after its context ended.
 		start := time.Now()
-		if wait := g.enter(t.Context(), start); wait == 0 || time.Since(start) != maxQueue {
+		if wait, crowded := g.enter(t.Context(), start); wait == 0 || !crowded || time.Since(start) != maxQueue {
 			t.Errorf("waited %v, then %v", time.Since(start), wait)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if wait := g.enter(ctx, time.Now()); wait == 0 {
+		if wait, _ := g.enter(ctx, time.Now()); wait == 0 {
 			t.Error("a cancelled one went in")
 		}
 		// Those who wait when it shuts are told so at once.
@@ -156,7 +156,7 @@ func TestGateIsNoTrap(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				if g.enter(t.Context(), time.Now()) == 30*time.Second {
+				if wait, _ := g.enter(t.Context(), time.Now()); wait == 30*time.Second {
 					told.Add(1)
 				}
 			})
@@ -193,10 +193,10 @@ func TestOneOriginAlone(t *testing.T) {
 			if r := send("good.example"); r.Outcome != Accepted {
 				t.Errorf("the good origin: %+v", r)
 			}
-			if r := send("slow.example"); r.Outcome != RetryAt || i > 0 && (r.Code != codeHeld || r.After != time.Minute) {
+			if r := send("slow.example"); r.Outcome != RetryAt || i > 0 && (r.Code != codeHeld || r.After != time.Minute || !r.Shut) {
 				t.Errorf("the slow origin: %+v", r)
 			}
-			if r := send("down.example"); r.Outcome != RetryAt || (r.Code == codeHeld) != (i > 2) {
+			if r := send("down.example"); r.Outcome != RetryAt || (r.Code == codeHeld) != (i > 2) || r.Shut != (i > 2) {
 				t.Errorf("the one that is down, %d: %+v", i, r)
 			}
 		}
@@ -225,7 +225,7 @@ func TestOneOriginAlone(t *testing.T) {
 func TestOriginsAreBounded(t *testing.T) {
 	s := newTestSender(&doer{answer: status(201, "")})
 	busy := s.gate(gateKey{1, 1, "https://busy.example"}, time.Now())
-	if busy.enter(t.Context(), time.Now()) != 0 {
+	if wait, _ := busy.enter(t.Context(), time.Now()); wait != 0 {
 		t.Fatal("shut")
 	}
 	for i := range 3 * maxGates {

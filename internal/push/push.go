@@ -103,6 +103,9 @@ type Result struct {
 	// that is refused). Without it the others go on, and a ConfigError is told and tried again
 	// with this device alone: an FCM project without a key of APNs still reaches its Androids.
 	Wide bool
+	// Shut says, of RetryAt, that nothing was sent: the origin is left alone for After. It is
+	// no try, and tells nothing of device or settings.
+	Shut bool
 	// Environment is, of an APNs device, the one that it turned out to be of, to be kept with
 	// it; empty when it was right.
 	Environment string

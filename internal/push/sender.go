@@ -160,8 +160,8 @@ func (s *Sender) Send(ctx context.Context, a *hark.Destination, d *hark.Device, 
 		return Result{Outcome: PayloadError, Code: codeOf(err), Error: err.Error()}
 	}
 	g := s.gate(gateKey{a.ID, a.Revision, ch.Origin(d)}, now)
-	if wait := g.enter(ctx, now); wait > 0 {
-		return Result{Outcome: RetryAt, Code: codeHeld, After: wait, ours: true,
+	if wait, crowded := g.enter(ctx, now); wait > 0 {
+		return Result{Outcome: RetryAt, Code: codeHeld, After: wait, Shut: !crowded, ours: true,
 			Error: "the push service is failing, or asked for a pause: it is tried again when that is over"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -45,7 +45,8 @@ func TestTurns(t *testing.T) {
 		if (&turns{}).do(ctx, func() { t.Error("it worked") }) {
 			t.Error("it says it did")
 		}
-		time.Sleep(sealRest) // the last turns are back
+		time.Sleep(sealRest)
+		synctest.Wait() // the last turns are back
 		if len(shared.free) != most {
 			t.Errorf("%d turns are free", len(shared.free))
 		}

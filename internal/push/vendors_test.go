@@ -519,14 +519,14 @@ func TestGateOneTrouble(t *testing.T) {
 	g.cap = 100
 	now := time.Now()
 	for range 50 {
-		if wait := g.enter(t.Context(), now); wait > 0 {
+		if wait, _ := g.enter(t.Context(), now); wait > 0 {
 			t.Fatal(wait)
 		}
 	}
 	for range 50 {
 		g.leave(&Result{Outcome: RetryAt}, now)
 	}
-	if wait := g.enter(t.Context(), now); wait != minShut {
+	if wait, _ := g.enter(t.Context(), now); wait != minShut {
 		t.Errorf("shut for %v, want %v", wait, minShut)
 	}
 }
