@@ -97,6 +97,12 @@ func TestRegisterDevices(t *testing.T) {
 	if status, _, text := other.call("GET", "/v1/devices/"+made.ID, ""); status != 404 {
 		t.Errorf("another user: %d %s", status, text)
 	}
+	if status, _, text := other.call("PATCH", "/v1/devices/"+made.ID, `{"name":"mine"}`); status != 404 {
+		t.Errorf("another user: %d %s", status, text)
+	}
+	if status, _, text := other.call("POST", "/v1/devices/"+made.ID+"/test", ""); status != 404 {
+		t.Errorf("another user: %d %s", status, text)
+	}
 	if status, _, text := other.call("DELETE", "/v1/devices/"+made.ID, ""); status != 404 {
 		t.Errorf("another user: %d %s", status, text)
 	}
@@ -128,6 +134,29 @@ func TestRegisterDevices(t *testing.T) {
 	}
 	if fresh := user.register(201, `{"kind":"webpush","subscription":`+one+`}`); fresh.ID == made.ID {
 		t.Error("an id was used twice")
+	}
+}
+
+// TestAnotherSignsIn: a browser in which another user signs in registers the endpoint that it
+// has, and belongs to that user: the former one reaches it no more, and has nothing pushed to it.
+func TestAnotherSignsIn(t *testing.T) {
+	admin := adminDesk(t, server.Config{})
+	backend := admin.makeKey(`{"scopes":["manage","subscribe"]}`)
+	ann := desk{t, admin.url, backend.mint(`{"user":"ann","subscribe":["user.ann.>"]}`).Token}
+	bob := desk{t, admin.url, backend.mint(`{"user":"bob","subscribe":["user.bob.>"]}`).Token}
+	body := `{"kind":"webpush","name":"NAME","subscription":` + subscription(t, "https://push.example.net/shared") + `}`
+	was := ann.register(201, strings.Replace(body, "NAME", "of ann", 1))
+	status, _, text := bob.call("POST", "/v1/devices", strings.Replace(body, `"name":"NAME",`, "", 1))
+	if status != 200 || !strings.Contains(string(text), `"topics":["user.bob.>"]`) || strings.Contains(string(text), "ann") || !strings.Contains(string(text), was.ID) {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, _, text := ann.call("GET", "/v1/devices/"+was.ID, ""); status != 404 {
+		t.Errorf("the former user: %d %s", status, text)
+	}
+	for path, want := range map[string]bool{"?topic=user.ann.x": false, "?user=ann": false, "?topic=user.bob.x": true, "?user=bob": true} {
+		if status, _, text := backend.call("GET", "/v1/devices"+path, ""); status != 200 || strings.Contains(string(text), was.ID) != want {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/device"
 	"github.com/harkhq/hark/internal/registry"
@@ -214,21 +215,21 @@ type devicePage struct {
 	Devices []DeviceView `json:"devices"`
 }
 
-// answerMade answers with what was made.
+// answerMade answers with what was made, written as in all other answers.
 func answerMade(w http.ResponseWriter, status int, location string, v any) error {
-	answer, err := json.Marshal(v)
-	if err != nil {
+	var answer bytes.Buffer
+	if err := huma.DefaultJSONFormat.Marshal(&answer, v); err != nil {
 		return err
 	}
 	h := w.Header()
 	h["Content-Type"] = jsonContentType
-	h["Content-Length"] = []string{strconv.Itoa(len(answer) + 1)}
+	h["Content-Length"] = []string{strconv.Itoa(answer.Len())}
 	if location != "" {
 		h.Set("Location", location)
 	}
 	w.WriteHeader(status)
-	_, err = w.Write(append(answer, '\n'))
-	return err
+	_, err := w.Write(answer.Bytes())
+	return ignoreWrite(err)
 }
 
 // DeviceList is the input of GET /v1/devices.
