@@ -414,6 +414,36 @@ func TestReceipts(t *testing.T) {
 	refused(t, w.request("GET", w.http.URL+"/push/r/"+newSecret().text()), 404, 102)
 }
 
+// TestReceiptOfTheUnregistered: a message that went out, of a subscription that ended before it
+// was acknowledged, never will be, whether it was stored or not.
+func TestReceiptOfTheUnregistered(t *testing.T) {
+	w := newWorld(t, Config{})
+	b := w.visit(t)
+	s := b.subscribe(nil)
+	for _, ttl := range []string{"0", "60"} {
+		resp := w.wants(w.send(s, "x", "TTL", ttl, "Prefer", "respond-async"), 202)
+		receipt, at := links(resp.Header)[relReceipt], resp.Header.Get("Location")
+		m := b.notified()
+		b.say(map[string]any{"messageType": "unregister", "channelID": s.channel, "code": 200})
+		if m := b.hear(); m.Type != "unregister" || m.Status != 200 {
+			t.Fatalf("answered with %+v", m)
+		}
+		r := w.receiver(t)
+		r.get(receipt)
+		if p := r.hear(); w.http.URL+p.path != at || p.status != "410" {
+			t.Errorf("TTL %s: got %+v, not 410 of %s", ttl, p, at)
+		}
+		b.ack(m) // too late
+		b.quiet()
+		s = b.subscribe(nil)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ends[Dropped] != 2 || len(w.ends) != 1 {
+		t.Errorf("messages ended as %v", w.ends)
+	}
+}
+
 // TestReceiptsPileUp: who never reads them is not told of more, and harms nobody else.
 func TestReceiptsPileUp(t *testing.T) {
 	w := newWorld(t, Config{})

@@ -71,6 +71,11 @@ func (s *Service) pass(a *agent, m *store.PushMessage) *refusal {
 			return nil
 		}
 	}
+	return s.miss(m)
+}
+
+// miss ends a message with TTL 0 that nobody acknowledged who was there.
+func (s *Service) miss(m *store.PushMessage) *refusal {
 	s.ended(Dropped)
 	return s.tellReceipt(m, http.StatusGone)
 }

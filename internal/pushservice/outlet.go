@@ -60,16 +60,24 @@ func (s *Service) detachLocked(o *outlet) {
 		return
 	}
 	o.agent.outlets = slices.Delete(o.agent.outlets, i, i+1)
-	for _, f := range o.flights {
-		if f.passed != nil {
-			o.passing = append(o.passing, f.passed)
-		}
-	}
+	s.ground(o, func(store.PushChannel) bool { return true })
 	for _, m := range o.passing { // deliver now or never
-		s.ended(Dropped)
-		_ = s.tellReceipt(m, http.StatusGone)
+		_ = s.miss(m)
 	}
-	o.flights, o.passing = nil, nil
+	o.passing = nil
+}
+
+// ground ends the flights of some channels: nothing that is said of them is awaited any more.
+func (s *Service) ground(o *outlet, of func(store.PushChannel) bool) {
+	o.flights = slices.DeleteFunc(o.flights, func(f flight) bool {
+		if !of(f.channel) {
+			return false
+		}
+		if f.passed != nil {
+			_ = s.miss(f.passed)
+		}
+		return true
+	})
 }
 
 func (o *outlet) attached() bool { return slices.Contains(o.agent.outlets, o) }

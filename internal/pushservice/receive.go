@@ -142,10 +142,8 @@ func (s *Service) unsubscribeHTTP(text string) *refusal {
 		}
 		return true
 	})
-	for _, sub := range subs {
-		if err == nil {
-			err = s.unsubscribe(a, sub)
-		}
+	if err == nil && len(subs) > 0 {
+		err = s.unsubscribe(a, subs...)
 	}
 	if err != nil {
 		return s.ours("unsubscribe", err)

@@ -3,7 +3,6 @@ package pushservice
 import (
 	"crypto/sha256"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/harkhq/hark/internal/store"
@@ -102,22 +101,28 @@ func (s *Service) mayMake(a *agent, from netip.Prefix, replaces bool) *refusal {
 
 func (s *Service) diskLow() bool { return s.cfg.DiskLow != nil && s.cfg.DiskLow() }
 
-// unsubscribe ends a subscription of a, which is locked. It returns after the sync. Its
+// unsubscribe ends subscriptions of a, which is locked. It returns after the sync. Their
 // messages go when they are met.
-func (s *Service) unsubscribe(a *agent, sub store.PushSubscription) error {
-	row := a.row
-	row.Subs--
-	recs := []store.Record{&store.PushUnsubscribed{Subscription: sub, Forget: s.forgetAt()}, &store.PushAgentKept{Agent: row}}
+func (s *Service) unsubscribe(a *agent, subs ...store.PushSubscription) error {
+	row, forget := a.row, s.forgetAt()
+	row.Subs -= uint32(len(subs))
+	recs := make([]store.Record, 0, len(subs)+2)
+	ended := make(map[store.PushChannel]bool, len(subs))
+	for _, sub := range subs {
+		recs = append(recs, &store.PushUnsubscribed{Subscription: sub, Forget: forget})
+		ended[sub.Channel] = true
+	}
+	recs = append(recs, &store.PushAgentKept{Agent: row})
 	if row.Subs == 0 {
 		recs = append(recs, &store.PushDueNoted{Due: agentDue(a.number, s.now().Add(forgetIdleAfter))})
 	}
 	if err := s.commit(true, recs...); err != nil {
 		return err
 	}
-	s.subscriptionCount.Add(-1)
+	s.subscriptionCount.Add(-int64(len(subs)))
 	a.row = row
 	for _, o := range a.outlets { // they pass over what is left, and take it away
-		o.flights = slices.DeleteFunc(o.flights, func(f flight) bool { return f.channel == sub.Channel })
+		s.ground(o, func(c store.PushChannel) bool { return ended[c] })
 		o.again()
 	}
 	return nil
