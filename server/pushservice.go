@@ -23,8 +23,12 @@ func (s *Server) openPushService() (err error) {
 	m, cfg := s.metrics, &s.cfg
 	limits := pushservice.Limits{Agents: cfg.PushAgents, AllBytes: cfg.PushBytes, AddressSockets: cfg.PushAddressSockets,
 		NewSubscriptions: cfg.PushAddressRate, NewAgents: cfg.PushAddressRate / 10, Sockets: s.maxStreams()}
+	origins := s.pushOrigins()
+	if len(origins) == 0 && !cfg.Dev {
+		s.log.Warn("the push service believes what each request says of its URL, and so cannot tell a token for another push service: set --push-url")
+	}
 	s.pushService, err = pushservice.New(pushservice.Config{
-		Store: s.store, Origins: s.pushOrigins(), Base: s.front.Base, Client: s.front.Client, Limits: limits,
+		Store: s.store, Origins: origins, Base: s.front.Base, Client: s.front.Client, Limits: limits,
 		DiskLow: func() bool { _, low := s.eventlog.Disk(); return low },
 		Hooks: pushservice.Hooks{
 			Sent:   func(status int) { m.pushSent.WithLabelValues(fmt.Sprint(status)).Inc() },
