@@ -43,6 +43,31 @@ func push(ctx context.Context, bin, dir, out string) error {
 	if err != nil {
 		return err
 	}
+	if err := notification(ctx, f, tab, out); err != nil {
+		return err
+	}
+	for theme, pref := range map[string]int{"dark": 0, "light": 1} {
+		if err := f.Chrome(ctx, `Services.prefs.setIntPref("layout.css.prefers-color-scheme.content-override", arguments[0]);`, nil, pref); err != nil {
+			return err
+		}
+		for width, size := range map[string][2]int{"wide": {1280, 860}, "narrow": {500, 900}} {
+			if err := look(ctx, tab, theme, size); err != nil {
+				return err
+			}
+			picture, err := tab.Picture(ctx)
+			if err != nil {
+				return err
+			}
+			if err := keep(filepath.Join(out, "push-"+theme+"-"+width+".png"), picture); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// notification takes the picture of one, and clicks the other that came.
+func notification(ctx context.Context, f *browser.Firefox, tab *browser.FirefoxTab, out string) error {
 	if err := arrive(ctx, tab); err != nil {
 		return err
 	}
@@ -56,33 +81,18 @@ func push(ctx context.Context, bin, dir, out string) error {
 	if err := f.ClickNotification(ctx, "Ann"); err != nil {
 		return err
 	}
-	if err := until(ctx, tab, `document.querySelector("#arrivals .clicked")`); err != nil {
+	return until(ctx, tab, `document.querySelector("#arrivals .clicked")`)
+}
+
+// look has the page look as it is to in a picture: in a theme, at a size, at rest.
+func look(ctx context.Context, tab *browser.FirefoxTab, theme string, size [2]int) error {
+	if err := tab.Look(ctx, size[0], size[1]); err != nil {
 		return err
 	}
-	for theme, pref := range map[string]int{"dark": 0, "light": 1} {
-		if err := f.Chrome(ctx, `Services.prefs.setIntPref("layout.css.prefers-color-scheme.content-override", arguments[0]);`, nil, pref); err != nil {
-			return err
-		}
-		for width, size := range map[string][2]int{"wide": {1280, 860}, "narrow": {500, 900}} {
-			if err := tab.Look(ctx, size[0], size[1]); err != nil {
-				return err
-			}
-			if err := until(ctx, tab, fmt.Sprintf(`matchMedia("(prefers-color-scheme: %s)").matches && Math.abs(innerWidth - %d) < 2`, theme, size[0])); err != nil {
-				return err
-			}
-			if err := tab.Eval(ctx, `(document.activeElement.blur(), document.querySelectorAll(".toast").forEach((e) => e.remove()), document.fonts.ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))))`, nil); err != nil {
-				return err
-			}
-			picture, err := tab.Picture(ctx)
-			if err != nil {
-				return err
-			}
-			if err := keep(filepath.Join(out, "push-"+theme+"-"+width+".png"), picture); err != nil {
-				return err
-			}
-		}
+	if err := until(ctx, tab, fmt.Sprintf(`matchMedia("(prefers-color-scheme: %s)").matches && Math.abs(innerWidth - %d) < 2`, theme, size[0])); err != nil {
+		return err
 	}
-	return nil
+	return tab.Eval(ctx, `(document.activeElement.blur(), document.querySelectorAll(".toast").forEach((e) => e.remove()), document.fonts.ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))))`, nil)
 }
 
 // arrive enables push and has two messages come.
