@@ -273,6 +273,9 @@ func readPushed(m agent.Message) pushed {
 	if n := all.Notification; n != nil {
 		p.Title, p.Body, p.Link = n.Title, n.Body, n.Navigate
 	}
+	if p.Link == "/" { // what a message without a link has: the declarative form must have one
+		p.Link = ""
+	}
 	return p
 }
 

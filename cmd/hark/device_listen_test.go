@@ -32,3 +32,16 @@ func FuzzPushed(f *testing.F) {
 		}
 	})
 }
+
+// TestPushedLink: the link is shown that somebody gave, and not the one that the form needs.
+func TestPushedLink(t *testing.T) {
+	for navigate, want := range map[string]string{"/": "", "/chat/7": "/chat/7", "https://app.example/": "https://app.example/", "": ""} {
+		data, err := json.Marshal(map[string]any{"web_push": 8030, "notification": map[string]any{"title": "Ann", "navigate": navigate}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := readPushed(agent.Message{Data: data}); p.Link != want || p.Title != "Ann" {
+			t.Errorf("navigate %q is shown as %q, under %q", navigate, p.Link, p.Title)
+		}
+	}
+}
