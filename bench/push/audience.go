@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,35 +18,22 @@ import (
 
 // measureAudience registers all devices with a whole server, and pushes an event to all of them
 // beside another tenant's events, once for each run.
-func (b *bench) measureAudience(ctx context.Context) (err error) {
-	if b.bin == "" {
-		if b.bin, err = testenv.Build(ctx, b.dir); err != nil {
-			return err
-		}
-	}
+func (b *bench) measureAudience(ctx context.Context) error {
 	sink, err := startSink(ctx)
 	if err != nil {
 		return err
 	}
 	defer sink.close()
-	ca := filepath.Join(b.dir, "sink.pem")
+	ca := filepath.Join(b.Dir, "sink.pem")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: sink.Cert}), 0o600); err != nil {
 		return err
 	}
-	setup := testenv.Setup{Data: filepath.Join(b.dir, "data"), Flags: []string{"--allow-cidr=127.0.0.0/8", "--outbound-ca=" + ca, "--log-level=warn"}}
-	debug := ""
-	if b.profile != "" {
-		if debug, err = testenv.FreePort(); err != nil {
-			return err
-		}
-		setup.Flags = append(setup.Flags, "--debug-addr="+debug)
-	}
-	s, err := testenv.Start(ctx, b.bin, setup)
+	s, err := b.Start(ctx, filepath.Join(b.Dir, "data"), "--allow-cidr=127.0.0.0/8", "--outbound-ca="+ca)
 	if err != nil {
 		return err
 	}
 	defer s.Stop(20 * time.Second)
-	a := &audience{bench: b, sink: sink, server: s, debug: debug, counters: filepath.Join(b.dir, "counters")}
+	a := &audience{bench: b, sink: sink, server: s, counters: filepath.Join(b.Dir, "counters")}
 	if err := a.register(ctx); err != nil {
 		return err
 	}
@@ -56,7 +42,7 @@ func (b *bench) measureAudience(ctx context.Context) (err error) {
 		return err
 	}
 	b.memory.Ours = append(b.memory.Ours, float64(rss)/1e6)
-	for run := range b.runs {
+	for run := range b.Runs {
 		rig.Say("audience, run %d", run+1)
 		if err := a.run(ctx, run); err != nil {
 			return err
@@ -70,7 +56,6 @@ type audience struct {
 	*bench
 	sink     *sink
 	server   *testenv.Server
-	debug    string
 	counters string
 	other    string // a key of the other tenant
 }
@@ -120,7 +105,7 @@ func (a *audience) run(ctx context.Context, run int) error {
 	if _, err := p.Mark(); err != nil {
 		return err
 	}
-	if err := rig.Sleep(ctx, max(a.steady, 5*time.Second)); err != nil {
+	if err := rig.Sleep(ctx, max(a.Steady, 5*time.Second)); err != nil {
 		return err
 	}
 	alone, err := p.Report()
@@ -134,7 +119,7 @@ func (a *audience) run(ctx context.Context, run int) error {
 	if err != nil {
 		return err
 	}
-	profiled := a.profileTo(ctx, filepath.Join(a.profile, fmt.Sprintf("audience-%d.prof", run)))
+	profiled := a.ProfileServer(ctx, fmt.Sprintf("audience-%d", run), time.Duration(2+a.devices/20_000)*time.Second)
 	start := time.Now()
 	if _, err := a.server.API().Publish(ctx, map[string]any{"topic": "all.news", "data": json.RawMessage(`{"title":"Ann Lee","body":"are you there? we start in five minutes, room 7","link":"/chat/7","collapse":"chat.7"}`)}); err != nil {
 		return err
@@ -158,7 +143,8 @@ func (a *audience) run(ctx context.Context, run int) error {
 	}
 	a.publish.Ours, a.publish.Bound = append(a.publish.Ours, p99), append(a.publish.Bound, p99Alone)
 	rig.Say("audience  %s/s, %.0f MB at most; publish p99 %.2f ms, alone %.2f ms", rig.Number(rate), float64(peak)/1e6, p99, p99Alone)
-	return errors.Join(<-profiled, a.delivered(ctx))
+	<-profiled
+	return a.delivered(ctx)
 }
 
 // arrive waits until each device has its message, and watches the server's memory meanwhile.
@@ -212,21 +198,4 @@ func (a *audience) delivered(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// profileTo takes a processor profile of the server meanwhile, if one is asked for.
-func (a *audience) profileTo(ctx context.Context, path string) <-chan error {
-	done := make(chan error, 1)
-	if a.debug == "" {
-		done <- nil
-		return done
-	}
-	go func() {
-		answer, err := testenv.API{Base: "http://" + a.debug, Client: testenv.NewClient()}.Do(ctx, "GET", "/debug/pprof/profile?seconds="+strconv.Itoa(1+a.devices/20000), nil)
-		if err == nil {
-			err = os.WriteFile(path, answer.Body, 0o644)
-		}
-		done <- err
-	}()
-	return done
 }

@@ -18,89 +18,26 @@
 package main
 
 import (
-	"context"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"slices"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/harkhq/hark/bench/rig"
 )
 
-// options are the flags.
-type options struct {
-	short   bool
-	runs    int
-	steady  time.Duration
-	workers int
-	devices int
-	rate    float64
-	only    string
-	json    string
-	bin     string
-	dir     string
-	profile string
-}
-
-var parts = []string{"seal", "post", "audience"}
-
-func parseOptions() options {
-	var o options
-	flag.BoolVar(&o.short, "short", false, "a first look: 1 run of 2 s a part")
-	flag.IntVar(&o.runs, "runs", 5, "runs; the medians count")
-	flag.DurationVar(&o.steady, "steady", 6*time.Second, "how long each measurement is")
-	flag.IntVar(&o.workers, "workers", 128, "messages under way at once")
-	flag.IntVar(&o.devices, "devices", 0, "devices of the audience (200,000; 20,000 if short)")
-	flag.Float64Var(&o.rate, "rate", 200, "events a second of the other tenant")
-	flag.StringVar(&o.only, "only", strings.Join(parts, ","), "which parts to run")
-	flag.StringVar(&o.json, "json", "", "also write the result, with every run, to this file")
-	flag.StringVar(&o.bin, "bin", "", "the hark binary (built when empty)")
-	flag.StringVar(&o.dir, "dir", "", "folder for data (a temporary one when empty)")
-	flag.StringVar(&o.profile, "profile", "", "write processor profiles of our parts into this folder")
-	flag.Parse()
-	if o.devices == 0 {
-		o.devices = 200_000
-		if o.short {
-			o.devices = 20_000
-		}
-	}
-	if o.short {
-		o.runs, o.steady = 1, 2*time.Second
-	}
-	for _, part := range strings.Split(o.only, ",") {
-		if !slices.Contains(parts, part) {
-			fmt.Fprintf(os.Stderr, "-only: %q is none of %s\n", part, strings.Join(parts, ", "))
-			os.Exit(2)
-		}
-	}
-	return o
-}
-
-func (o *options) wants(part string) bool { return slices.Contains(strings.Split(o.only, ","), part) }
-
 func main() {
 	playRole()
 	rig.Roles()
-	o := parseOptions()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	result, err := measure(ctx, o)
-	if result != nil {
-		result.WriteTable(os.Stdout)
-		if o.json != "" && err == nil {
-			err = result.WriteFile(o.json)
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/push:", err)
-		os.Exit(1)
-	}
-	if n := result.Failed(); n > 0 {
-		fmt.Printf("\n%d figures fail\n", n)
-		os.Exit(1)
-	}
+	b := &bench{}
+	b.Define("1 run of 2 s a part", "seal", "post", "audience")
+	b.DefineProfile()
+	flag.IntVar(&b.Runs, "runs", 0, "runs; the medians count (5; 1 if short)")
+	flag.DurationVar(&b.Steady, "steady", 0, "how long each measurement is (6s; 2s if short)")
+	flag.IntVar(&b.workers, "workers", 128, "messages under way at once")
+	flag.IntVar(&b.devices, "devices", 0, "devices of the audience (200,000; 20,000 if short)")
+	flag.Float64Var(&b.rate, "rate", 200, "events a second of the other tenant")
+	b.Parse()
+	b.Runs = rig.Pick(b.Runs, b.Short, 5, 1)
+	b.Steady = rig.Pick(b.Steady, b.Short, 6*time.Second, 2*time.Second)
+	b.devices = rig.Pick(b.devices, b.Short, 200_000, 20_000)
+	b.Main("push", b.measure)
 }

@@ -17,69 +17,69 @@ const text = `{"web_push":8030,"notification":{"title":"Ann Lee","body":"are you
 
 // bench is what the runs share.
 type bench struct {
-	options
-	dir  string
-	peer string // the built webpushgo
+	rig.Common
+	workers int
+	devices int
+	rate    float64 // events a second of the other tenant
+	peer    string  // the built webpushgo
 
 	seal, send, post, cpu rig.Figure
 	memory, peak, fan     rig.Figure
 	publish               rig.Figure
 }
 
-func measure(ctx context.Context, o options) (*rig.Result, error) {
-	dir, err := os.MkdirTemp(o.dir, "hark-bench-push-")
+func (b *bench) measure(ctx context.Context) (*rig.Result, error) {
+	done, err := b.Prepare(ctx, "push")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	if o.profile != "" {
-		if err := os.MkdirAll(o.profile, 0o755); err != nil {
-			return nil, err
-		}
-	}
-	b := &bench{options: o, dir: dir,
-		seal: rig.Figure{Name: "seal + sign, one core", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 2.3}, Note: "bound: webpush-go's SendNotification with a client that takes everything"},
-		send: rig.Figure{Name: "  all of a send but the network", Unit: "messages/s", Note: "payload, gate, request, outcome too; the same bound"},
-		post: rig.Figure{Name: "seal + sign + POST over HTTP/2", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 0.6}, Note: "bound: sealing alone, then a bare net/http loop with the same bytes"},
-		cpu:  rig.Figure{Name: "  processor of the sender", Unit: "s per 1000", Note: "bound: of sealing and of the loop"},
-	}
-	b.memory = rig.Figure{Name: fmt.Sprintf("memory with %s devices", rig.Number(float64(b.devices))), Unit: "MB", Bar: rig.Bar{AtMost: 400}}
-	b.peak = rig.Figure{Name: "  most while all are pushed to", Unit: "MB", Bar: rig.Bar{AtMost: 400}}
-	b.fan = rig.Figure{Name: "one event to all of them", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 0.8}, Note: "bound: seal + sign + POST, above; to the last arrival"}
-	b.publish = rig.Figure{Name: "  publish p99 of another tenant", Unit: "ms", Bar: rig.Bar{RatioAtMost: 2}, Note: fmt.Sprintf("bound: alone; %s events a second", rig.Number(b.rate))}
-	result := &rig.Result{Machine: rig.ThisMachine(dir), Setup: fmt.Sprintf("messages of %d B, %d under way; %d runs of %v a part", len(text), b.workers, b.runs, b.steady)}
-	for run := range b.runs {
+	defer done()
+	b.name()
+	result := &rig.Result{Machine: rig.ThisMachine(b.Dir), Setup: fmt.Sprintf("messages of %d B, %d under way; %d runs of %v a part", len(text), b.workers, b.Runs, b.Steady)}
+	for run := range b.Runs {
 		rig.Say("run %d", run+1)
-		if o.wants("seal") {
+		if b.Wants("seal") {
 			if err = b.measureSeal(ctx); err != nil {
 				break
 			}
 		}
-		if o.wants("post") {
+		if b.Wants("post") {
 			if err = b.measurePost(ctx, run); err != nil {
 				break
 			}
 		}
 	}
-	if err == nil && o.wants("audience") {
+	if err == nil && b.Wants("audience") {
 		err = b.measureAudience(ctx)
 	}
-	if o.wants("seal") {
+	if b.Wants("seal") {
 		result.Figures = append(result.Figures, &b.seal, &b.send)
 	}
-	if o.wants("post") {
+	if b.Wants("post") {
 		result.Figures = append(result.Figures, &b.post, &b.cpu)
 	}
-	if o.wants("audience") {
+	if b.Wants("audience") {
 		result.Figures = append(result.Figures, &b.memory, &b.peak, &b.fan, &b.publish)
 	}
 	return result, err
 }
 
+// name says what the figures are.
+func (b *bench) name() {
+	b.seal = rig.Figure{Name: "seal + sign, one core", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 2.3}, Note: "bound: webpush-go's SendNotification with a client that takes everything"}
+	b.send = rig.Figure{Name: "  all of a send but the network", Unit: "messages/s", Note: "payload, gate, request, outcome too; the same bound"}
+	b.post = rig.Figure{Name: "seal + sign + POST over HTTP/2", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 0.6}, Note: "bound: sealing alone, then a bare net/http loop with the same bytes"}
+	b.cpu = rig.Figure{Name: "  processor of the sender", Unit: "s per 1000", Note: "bound: of sealing and of the loop"}
+	b.memory = rig.Figure{Name: fmt.Sprintf("memory with %s devices", rig.Number(float64(b.devices))), Unit: "MB", Bar: rig.Bar{AtMost: 400}}
+	b.peak = rig.Figure{Name: "  most while all are pushed to", Unit: "MB", Bar: rig.Bar{AtMost: 400}}
+	b.fan = rig.Figure{Name: "one event to all of them", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 0.8}, Note: "bound: seal + sign + POST, above; to the last arrival"}
+	b.publish = rig.Figure{Name: "  publish p99 of another tenant", Unit: "ms", Bar: rig.Bar{RatioAtMost: 2}, Note: fmt.Sprintf("bound: alone; %s events a second", rig.Number(b.rate))}
+}
+
 // measureSeal compares what a message costs on one core.
 func (b *bench) measureSeal(ctx context.Context) error {
 	if b.peer == "" {
-		path := filepath.Join(b.dir, "webpushgo")
+		path := filepath.Join(b.Dir, "webpushgo")
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", path, ".")
 		cmd.Dir = filepath.Join("bench", "push", "webpushgo")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -91,7 +91,7 @@ func (b *bench) measureSeal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, b.peer, "-for", b.steady.String(), "-text", text, "-subscription", string(subscription))
+	cmd := exec.CommandContext(ctx, b.peer, "-for", b.Steady.String(), "-text", text, "-subscription", string(subscription))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := cmd.Output()
 	if err != nil {
@@ -129,8 +129,8 @@ func (b *bench) measurePost(ctx context.Context, run int) error {
 		return err
 	}
 	profile := ""
-	if b.profile != "" {
-		profile = filepath.Join(b.profile, fmt.Sprintf("post-%d.prof", run))
+	if b.Profile != "" {
+		profile = filepath.Join(b.Profile, fmt.Sprintf("post-%d.prof", run))
 	}
 	before, err := s.taken()
 	if err != nil {

@@ -58,7 +58,7 @@ func (b *bench) child(ctx context.Context, setup roleSetup) (c count, err error)
 	if err != nil {
 		return c, err
 	}
-	setup.For = b.steady
+	setup.For = b.Steady
 	text, err := json.Marshal(setup)
 	if err != nil {
 		return c, err

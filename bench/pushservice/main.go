@@ -32,10 +32,7 @@ const (
 	senders   = 64
 )
 
-type bench struct {
-	rig.Common
-	result *rig.Result
-}
+type bench struct{ rig.Common }
 
 func main() {
 	rig.Roles()
@@ -56,6 +53,7 @@ func (b *bench) measure(ctx context.Context) (*rig.Result, error) {
 		return nil, err
 	}
 	defer done()
+	result := &rig.Result{Machine: rig.ThisMachine(b.Dir), Setup: fmt.Sprintf("%s browsers; %d runs of %v", rig.Number(connected), b.Runs, b.Steady)}
 	idle := rig.Figure{Name: fmt.Sprintf("memory of a connected browser, %s of them", rig.Number(connected)), Unit: "KB each", Bar: rig.Bar{AtMost: 5}}
 	live := rig.Figure{Name: "  of a WebSocket of /v1/ws, as many", Unit: "KB each"}
 	rate := rig.Figure{Name: "messages, from the send to the browser and its acknowledgment", Unit: "/s", Note: fmt.Sprintf("%d senders; each answered after its sync", senders)}
@@ -71,7 +69,8 @@ func (b *bench) measure(ctx context.Context) (*rig.Result, error) {
 		}
 		idle.Ours, after.Ours, rate.Ours, live.Ours = append(idle.Ours, idle1), append(after.Ours, after1), append(rate.Ours, rate1), append(live.Ours, live1)
 	}
-	return &rig.Result{Figures: []*rig.Figure{&idle, &live, &rate, &after}}, nil
+	result.Figures = []*rig.Figure{&idle, &live, &rate, &after}
+	return result, nil
 }
 
 // browsers connects them, lets them be, then sends to them.
@@ -245,19 +244,19 @@ func dial(addr, path, protocol string) (*client, error) {
 func (c *client) read() ([]byte, error) {
 	for {
 		var head [2]byte
-		if _, err := readFull(c.br, head[:]); err != nil {
+		if _, err := io.ReadFull(c.br, head[:]); err != nil {
 			return nil, err
 		}
 		n := int(head[1] & 127)
 		if n == 126 {
 			var long [2]byte
-			if _, err := readFull(c.br, long[:]); err != nil {
+			if _, err := io.ReadFull(c.br, long[:]); err != nil {
 				return nil, err
 			}
 			n = int(long[0])<<8 | int(long[1])
 		}
 		payload := make([]byte, n)
-		if _, err := readFull(c.br, payload); err != nil {
+		if _, err := io.ReadFull(c.br, payload); err != nil {
 			return nil, err
 		}
 		switch head[0] & 15 {
@@ -269,15 +268,6 @@ func (c *client) read() ([]byte, error) {
 			c.frame(10, payload)
 		}
 	}
-}
-
-func readFull(br *bufio.Reader, b []byte) (n int, err error) {
-	for n < len(b) && err == nil {
-		var m int
-		m, err = br.Read(b[n:])
-		n += m
-	}
-	return n, err
 }
 
 func (c *client) write(text []byte) { c.frame(1, text) }
@@ -338,6 +328,7 @@ func (c *browser) receive(n *atomic.Int64) {
 		}
 	}
 }
+
 func post(client *http.Client, endpoint string, body []byte) error {
 	r, err := http.NewRequest("POST", endpoint, bytes.NewReader(body))
 	if err != nil {
