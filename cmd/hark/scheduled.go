@@ -89,25 +89,33 @@ func (l *scheduledList) Run(a *app) error {
 		}
 		rows := [][]cell{header("ID", "AT", "TOPIC", "KEY")}
 		for _, e := range events {
-			rows = append(rows, []cell{plain(e.ID), plain(stamp(e.DeliverAt)), plain(e.Topic), plain(e.Key)})
+			rows = append(rows, []cell{plain(e.ID), plain(stamp(e.DeliverAt)), plain(e.Topic), plain(harmless(e.Key, hark.MaxKeyBytes))})
 		}
 		a.table(rows...)
 	})
 }
 
-type scheduledShow struct {
+// oneScheduled is a verb's event, by its id.
+type oneScheduled struct {
 	ID string `arg:"" help:"Its id, sch_…."`
 	remote
 }
 
+func (o *oneScheduled) find() (*client.Client, hark.ScheduledID, error) {
+	id, err := hark.ParseScheduledID(o.ID)
+	if err != nil {
+		return nil, id, wrongUse("hark scheduled list", "%v", err)
+	}
+	c, err := o.client()
+	return c, id, err
+}
+
+type scheduledShow struct{ oneScheduled }
+
 func (*scheduledShow) Help() string { return "Example:\n  hark scheduled show sch_…" }
 
 func (s *scheduledShow) Run(a *app) error {
-	id, err := hark.ParseScheduledID(s.ID)
-	if err != nil {
-		return wrongUse("hark scheduled list", "%v", err)
-	}
-	c, err := s.client()
+	c, id, err := s.find()
 	if err != nil {
 		return err
 	}
@@ -116,27 +124,20 @@ func (s *scheduledShow) Run(a *app) error {
 		return err
 	}
 	return a.answer(e, func() {
-		data := string(e.Data)
+		data := dataLine(&hark.Event{ContentType: "application/json", Data: e.Data})
 		if e.Data == nil && e.DataBase64 != nil {
 			data = count(len(e.DataBase64), "byte")
 		}
-		a.facts("id", e.ID, "at", stamp(e.DeliverAt), "topic", e.Topic, "key", e.Key, "content type", e.ContentType, "data", data)
+		a.facts("id", e.ID, "at", stamp(e.DeliverAt), "topic", e.Topic, "key", harmless(e.Key, hark.MaxKeyBytes), "content type", e.ContentType, "data", data)
 	})
 }
 
-type scheduledCancel struct {
-	ID string `arg:"" help:"Its id, sch_…."`
-	remote
-}
+type scheduledCancel struct{ oneScheduled }
 
 func (*scheduledCancel) Help() string { return "Example:\n  hark scheduled cancel sch_…" }
 
 func (s *scheduledCancel) Run(a *app) error {
-	id, err := hark.ParseScheduledID(s.ID)
-	if err != nil {
-		return wrongUse("hark scheduled list", "%v", err)
-	}
-	c, err := s.client()
+	c, id, err := s.find()
 	if err != nil {
 		return err
 	}
