@@ -38,7 +38,7 @@ func (s *Server) openDelivery() error {
 		return fmt.Errorf("restoring deliveries: %w", err)
 	}
 	s.registry.Attach(s.deliver.Attach)
-	s.registry.Attach(s.removeAudience)
+	s.registry.Attach(s.changeAudience)
 	s.registry.AttachTenant(s.eraseTenant)
 	s.eventlog.SetHold(s.deliver.Hold)
 	return nil

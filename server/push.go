@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -117,10 +119,22 @@ func (platforms) Keys(a *hark.Destination) (keys []device.VAPIDKey) {
 	return keys
 }
 
-// removeAudience takes what a deleted audience had still to push away, in the same commit.
-func (s *Server) removeAudience(old, now *hark.Destination) ([]store.Record, func(bool)) {
-	if old == nil || now != nil || old.Kind != hark.AudienceKind {
+// changeAudience takes away in the same commit what a deleted audience had still to push, and
+// what was kept for credentials that go with it, or with its settings of before.
+func (s *Server) changeAudience(old, now *hark.Destination) (recs []store.Record, done func(bool)) {
+	if old == nil || old.Kind != hark.AudienceKind || now != nil && bytes.Equal(old.Settings, now.Settings) {
 		return nil, nil
 	}
-	return s.devices.Remove(old)
+	var stays []string
+	if now != nil {
+		stays = push.Kept(now)
+	} else {
+		recs, done = s.devices.Remove(old)
+	}
+	for _, name := range push.Kept(old) {
+		if !slices.Contains(stays, name) {
+			recs = append(recs, &store.VendorTokenErased{Name: name})
+		}
+	}
+	return recs, done
 }

@@ -45,6 +45,7 @@ var apnsPlatform = Platform{
 	register: registerAPNs,
 	target:   func(d *hark.Device) []byte { return []byte(d.Token.Reveal()) },
 	open:     openAPNs,
+	kept:     keptAPNs,
 }
 
 const (

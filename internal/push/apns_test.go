@@ -207,6 +207,9 @@ func TestProviderTokenShared(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 	}
+	if names := Kept(v.audience); len(names) != 1 || v.keeper.kept[names[0]] == nil {
+		t.Errorf("%v is said to be kept", names)
+	}
 	if v.apns.Tokens() != 1 || v.apns.Opened() != 1 || v.keeper.saved != 1 {
 		t.Errorf("%d tokens over %d connections for five audiences, %d kept", v.apns.Tokens(), v.apns.Opened(), v.keeper.saved)
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/harkhq/hark/internal/setting"
 )
 
 // How APNs lets a team in: with a JWT of ours, signed with the team's key, in every request. It
@@ -86,12 +88,10 @@ type provider struct {
 
 // of returns the one provider of a key.
 func (p *providers) of(keeper Keeper, key *ecdsa.PrivateKey, keyID, team string) (*provider, error) {
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	name, err := providerName(key, keyID, team)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(append([]byte(team+"/"+keyID+"/"), public...))
-	name := "apns/" + hex.EncodeToString(sum[:16])
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if have := p.by[name]; have != nil {
@@ -106,6 +106,28 @@ func (p *providers) of(keeper Keeper, key *ecdsa.PrivateKey, keyID, team string)
 	made := &provider{keeper: keeper, key: key, keyID: keyID, team: team, name: name}
 	p.by[name] = made
 	return made, nil
+}
+
+func providerName(key *ecdsa.PrivateKey, keyID, team string) (string, error) {
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(append([]byte(team+"/"+keyID+"/"), public...))
+	return "apns/" + hex.EncodeToString(sum[:16]), nil
+}
+
+// keptAPNs is the name of the provider token; "" for settings of none.
+func keptAPNs(v setting.Values) string {
+	key, err := parseP8(v.Text("key"))
+	if err != nil {
+		return ""
+	}
+	name, err := providerName(key, v.Text("key_id"), v.Text("team_id"))
+	if err != nil {
+		return ""
+	}
+	return name
 }
 
 // forgetLocked forgets those whose token is too old to count.

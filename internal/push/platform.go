@@ -39,6 +39,9 @@ type Platform struct {
 	// open makes what sends for a. V are its own settings, nil if a has none: a platform that
 	// cannot do without answers [notSetUp]. Its error is for the owner.
 	open func(env *environment, a *hark.Destination, v setting.Values) (Channel, error)
+	// kept is the name under which it keeps something for an audience with these settings, ""
+	// for nothing; see [Keeper]. Nil for never.
+	kept func(v setting.Values) string
 }
 
 // Platforms returns the table.
@@ -88,6 +91,20 @@ type Doer interface {
 type Keeper interface {
 	Load(name string) ([]byte, error)
 	Save(name string, value []byte) error
+}
+
+// Kept returns the names under which a [Keeper] may keep something for an audience. Another
+// audience with the same credentials shares it; who loses it only makes it anew.
+func Kept(a *hark.Destination) (names []string) {
+	settings := newAudience(a).values
+	for _, p := range table {
+		if own := settings.Object(p.Name); own != nil && p.kept != nil {
+			if name := p.kept(own); name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // environment is what all platforms share.

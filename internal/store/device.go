@@ -280,6 +280,8 @@ func (r *PushOutcomes) apply(b *pebble.Batch) {
 }
 
 // VendorTokenSaved keeps what a push vendor gave or what it must not see changed too often.
+// Whoever uses the same credentials shares it, so it is under no tenant: those who delete the
+// credentials take it away.
 type VendorTokenSaved struct {
 	Name  string
 	Value []byte
@@ -287,6 +289,13 @@ type VendorTokenSaved struct {
 
 func (r *VendorTokenSaved) apply(b *pebble.Batch) {
 	set(b, newKey(tableVendorToken).text(r.Name), r.Value)
+}
+
+// VendorTokenErased takes one away.
+type VendorTokenErased struct{ Name string }
+
+func (r *VendorTokenErased) apply(b *pebble.Batch) {
+	must(b.Delete(newKey(tableVendorToken).text(r.Name), nil))
 }
 
 // Records are changes that stand or fall together, as one.
