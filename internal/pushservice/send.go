@@ -77,7 +77,7 @@ func (s *Service) send(w http.ResponseWriter, r *http.Request) (status int, no *
 	return status, nil
 }
 
-// strangely counts a refusal: an address that is refused too often is not listened to.
+// strangely counts a refusal: an address that is refused too often is told to wait.
 func (s *Service) strangely(r *http.Request, no *refusal) *refusal {
 	if wait := s.strange.take(network(s.cfg.Client(r)), s.now()); wait > 0 {
 		return tooMany(wait, "your address sends too much that is refused: %s", no.msg)
