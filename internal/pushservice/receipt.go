@@ -24,8 +24,8 @@ const (
 // the messages that it tells of.
 const receiptFor = maxTTL + 2*day
 
-// maxReceipts bounds what waits to be read of one receipt subscription: nothing else takes it
-// away for a month.
+// maxReceipts is about how much waits to be read of one receipt subscription at most: nothing
+// else takes it away for a month.
 const maxReceipts = 1000
 
 func receiptName(x secret) store.PushReceipt {
@@ -71,8 +71,19 @@ func (s *Service) askReceipt(r *http.Request, m *store.PushMessage) (text string
 	return x.text(), nil
 }
 
-// mayTell tells whether more may wait to be read of a receipt subscription.
+// mayTell tells whether more may wait to be read of a receipt subscription. Those that wait are
+// counted once for many requests: where many are told and read, the store has to pass over
+// what it has not cleared away yet.
 func (s *Service) mayTell(name store.PushReceipt) *refusal {
+	s.mu.Lock()
+	left := s.askable[name]
+	if left > 0 {
+		s.askable[name]--
+	}
+	s.mu.Unlock()
+	if left > 0 {
+		return nil
+	}
 	waiting := 0
 	err := s.store.PushReceipts(name, func([16]byte, uint16) bool {
 		waiting++
@@ -84,6 +95,12 @@ func (s *Service) mayTell(name store.PushReceipt) *refusal {
 	case waiting >= maxReceipts:
 		return tooMany(time.Minute, "%d receipts wait to be read: GET them, or send without Prefer: respond-async", waiting)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.askable) >= maxBuckets {
+		clear(s.askable)
+	}
+	s.askable[name] = max(maxReceipts-waiting, maxReceipts/10) - 1
 	return nil
 }
 

@@ -85,6 +85,7 @@ type Service struct {
 	stopping  bool
 	monitors  map[*monitor]struct{}
 	promises  map[promisedAt][]*promise
+	askable   map[store.PushReceipt]int // receipts that may be asked for before those that wait are counted
 
 	now func() time.Time
 }
@@ -99,7 +100,8 @@ func New(cfg Config) (*Service, error) {
 		cfg.SlowAfter = 30 * time.Second
 	}
 	s := &Service{cfg: cfg, store: cfg.Store, verifier: webpush.NewVerifier(verified), now: time.Now,
-		agents: map[uint64]*agent{}, addresses: map[netip.Prefix]int{}, receipts: map[store.PushReceipt][]*receiptWatch{}, monitors: map[*monitor]struct{}{}, promises: map[promisedAt][]*promise{}}
+		agents: map[uint64]*agent{}, addresses: map[netip.Prefix]int{}, receipts: map[store.PushReceipt][]*receiptWatch{},
+		monitors: map[*monitor]struct{}{}, promises: map[promisedAt][]*promise{}, askable: map[store.PushReceipt]int{}}
 	l := &cfg.Limits
 	s.newAgents.init(l.NewAgents/3600, l.NewAgents)
 	s.newSubscriptions.init(l.NewSubscriptions/3600, l.NewSubscriptions)
