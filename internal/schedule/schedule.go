@@ -310,13 +310,17 @@ func (s *Schedule) commit(t hark.TenantID, rows []store.ScheduledAdded, remember
 		return err
 	}
 	s.mu.Lock()
+	before := s.tenantLocked(t).first
 	for i := range rows {
 		s.dueLocked(t, rows[i].ID)
 	}
+	sooner := less(s.tenantLocked(t).first, before)
 	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	if sooner { // else there is nothing new to look at all tenants for
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }
