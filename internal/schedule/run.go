@@ -15,6 +15,8 @@ const (
 	maxRest = 10 * time.Second
 	// retryAfter is how long a tenant waits whose events could not be appended.
 	retryAfter = time.Second
+	// tellEvery is how often it is told of one: a tenant can be over its quota for weeks.
+	tellEvery = time.Minute
 	// pageEvents is how many of a tenant's events are published in one commit; the store bounds
 	// their bytes. Then it is the next tenant's turn.
 	pageEvents = 100
@@ -113,8 +115,7 @@ func (s *Schedule) publishPage(ctx context.Context, t hark.TenantID) {
 		err = s.moveOn(t, of, from)
 	}
 	if err != nil {
-		s.delay(of)
-		if ctx.Err() == nil && s.cfg.Hooks.Delayed != nil {
+		if s.delay(of) && ctx.Err() == nil && s.cfg.Hooks.Delayed != nil {
 			s.cfg.Hooks.Delayed(t, err)
 		}
 	}
@@ -218,11 +219,16 @@ func (s *Schedule) releaseRows(t hark.TenantID, rows []row) {
 	s.release(t, len(rows), bytes)
 }
 
-// delay lets a tenant wait after a failure.
-func (s *Schedule) delay(of *tenant) {
+// delay lets a tenant wait after a failure, and reports whether that is to be told.
+func (s *Schedule) delay(of *tenant) (tell bool) {
+	now := s.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	of.notBefore = s.cfg.Now().Add(retryAfter)
+	of.notBefore = now.Add(retryAfter)
+	if tell = now.Sub(of.told).Abs() >= tellEvery; tell {
+		of.told = now
+	}
+	return tell
 }
 
 // moveOn finds what is due next, when the rows of a page from an id on are gone. It looks at that

@@ -43,7 +43,8 @@ type Hooks struct {
 	Published func(t hark.TenantID, n int, late time.Duration)
 	// Cancelled tells that one was cancelled.
 	Cancelled func(t hark.TenantID)
-	// Delayed tells that due events could not be appended yet, and why.
+	// Delayed tells that due events could not be appended yet, and why; of each tenant at most
+	// once a minute.
 	Delayed func(t hark.TenantID, err error)
 	// Dropped tells that an event was given up, which the log does not take any more.
 	Dropped func(t hark.TenantID, id hark.ScheduledID, err error)
@@ -71,6 +72,7 @@ type tenant struct {
 	first        hark.ScheduledID // at most the first row's id
 	added        hark.ScheduledID // the first that was added since a page was begun
 	notBefore    time.Time        // when to try again, after a failure
+	told         time.Time        // when a failure was told
 }
 
 // rowOverhead is what a row is counted with beside its value.

@@ -371,6 +371,13 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("the next try is after %v, %q", rest, delayed)
 	}
 	w.wantTotal(2)
+	for range 50 { // it is told once a minute
+		w.advance(2 * time.Second)
+		w.publishDue(t.Context())
+	}
+	if len(delayed) != 2 {
+		t.Errorf("in 100 s it was told %d times", len(delayed))
+	}
 	w.advance(2 * time.Second)
 	w.fail.Store(&hark.Error{Kind: hark.TooLarge, Code: "event-too-large", Msg: "no"})
 	w.publishDue(t.Context())
