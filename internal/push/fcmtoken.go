@@ -34,6 +34,8 @@ const (
 	renewBefore = 5 * time.Minute
 	// After a failure nobody asks again for so long: thousands may be waiting.
 	grantPause = 2 * time.Second
+	// What is larger, or has more primes, takes seconds to sign with once.
+	minRSABits, maxRSABits = 2048, 8192
 	// maxTokenLife bounds what an answer says.
 	maxTokenLife = 24 * time.Hour
 )
@@ -113,8 +115,11 @@ func parseRSA(text string) (*rsa.PrivateKey, error) {
 	if !ok {
 		return nil, errors.New(`has a "private_key" that is not of RSA: it is of another service`)
 	}
-	if key.N.BitLen() < 2048 {
+	switch bits := key.N.BitLen(); {
+	case bits < minRSABits:
 		return nil, errors.New(`has a "private_key" of fewer than 2048 bits`)
+	case bits > maxRSABits || len(key.Primes) != 2:
+		return nil, errors.New(`has a "private_key" of more than 8192 bits, or of more than two primes: Google gives 2048 bits`)
 	}
 	return key, nil
 }

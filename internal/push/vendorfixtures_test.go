@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"strings"
 	"sync"
 	"time"
@@ -26,24 +27,43 @@ func pemOf(kind string, der []byte, err error) string {
 
 // testKeys are made once.
 var testKeys = sync.OnceValue(func() (k struct {
-	p8, p384, sec1, rsa, small, rsa1, public string
+	p8, p384, sec1, rsa, small, huge, triple, rsa1, public string
 }) {
 	p256, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	big, _ := rsa.GenerateKey(rand.Reader, 2048)
+	usual, _ := rsa.GenerateKey(rand.Reader, 2048)
 	small, _ := rsa.GenerateKey(rand.Reader, 1024)
 	pkcs8 := func(key any) string {
 		der, err := x509.MarshalPKCS8PrivateKey(key)
 		return pemOf("PRIVATE KEY", der, err)
 	}
-	k.p8, k.p384, k.rsa, k.small = pkcs8(p256), pkcs8(p384), pkcs8(big), pkcs8(small)
+	k.p8, k.p384, k.rsa, k.small = pkcs8(p256), pkcs8(p384), pkcs8(usual), pkcs8(small)
+	k.huge, k.triple = ofPrimes(16, 520), ofPrimes(3, 700)
 	der, err := x509.MarshalECPrivateKey(p256)
 	k.sec1 = pemOf("EC PRIVATE KEY", der, err)
-	k.rsa1 = pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(big), nil)
+	k.rsa1 = pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(usual), nil)
 	der, err = x509.MarshalPKIXPublicKey(p256.Public())
 	k.public = pemOf("PUBLIC KEY", der, err)
 	return k
 })
+
+// ofPrimes is an RSA key of n primes, which is quickly made at any size and slow to sign with.
+func ofPrimes(n, bits int) string {
+	k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: big.NewInt(1), E: 65537}}
+	phi, one := big.NewInt(1), big.NewInt(1)
+	for range n {
+		p, err := rand.Prime(rand.Reader, bits)
+		if err != nil {
+			panic(err)
+		}
+		k.Primes = append(k.Primes, p)
+		k.N.Mul(k.N, p)
+		phi.Mul(phi, new(big.Int).Sub(p, one))
+	}
+	k.D = new(big.Int).ModInverse(big.NewInt(int64(k.E)), phi)
+	k.Precompute()
+	return pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(k), nil)
+}
 
 // account is a service account's file, with changes.
 func account(changes ...string) string {
@@ -74,6 +94,7 @@ func fcmFixture() *fixture {
 		"AAAAabcdef:API-key", "{}", "[]", `"x"`, account("type", "authorized_user"), `{"project_info":{},"client":[]}`, `{"installed":{"client_id":"x"}}`,
 		account("project_id", ""), account("project_id", "a/../b"), account("client_email", ""), account("private_key", ""), account("private_key", "no PEM"),
 		account("private_key", testKeys().p8), account("private_key", testKeys().small), account("private_key", testKeys().public),
+		account("private_key", testKeys().huge), account("private_key", testKeys().triple),
 		account("token_uri", "http://oauth2.googleapis.com/token"), account("token_uri", "https://127.0.0.1/token"), account("token_uri", "nothing"),
 	} {
 		bad[object("service_account", text)] = "service_account"
