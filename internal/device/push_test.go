@@ -501,6 +501,60 @@ func TestErasedTenant(t *testing.T) {
 	}
 }
 
+// TestDeletedMeanwhile: of an audience that is deleted while it pushes nothing is written after
+// it, neither of the job under way nor of what was to be pushed again; its devices stay.
+func TestDeletedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	for i := range 3 {
+		w.device(fmt.Sprint("t", i), "", "news")
+	}
+	started, proceed := make(chan struct{}, 3), make(chan struct{})
+	var blocks atomic.Bool
+	w.fake.set(func(*hark.Destination, *hark.Device, *push.Composed) push.Result {
+		if blocks.Load() {
+			started <- struct{}{}
+			<-proceed
+			return push.Result{Outcome: push.RetryAt}
+		}
+		return push.Result{Outcome: push.RetryAt, After: time.Hour}
+	})
+	w.push(w.publish("news", aMessage))
+	if n := w.Waiting(); n != 3 {
+		t.Fatal(n)
+	}
+	blocks.Store(true)
+	e := w.publish("news", aMessage)
+	a := w.audience()
+	came := make(chan Result, 1)
+	go func() { came <- w.Push(context.Background(), a, e, 1) }()
+	for range 3 {
+		<-started
+	}
+	recs, done := w.Remove(a)
+	if err := w.store.Commit(recs...); err != nil {
+		t.Fatal(err)
+	}
+	w.dir.mu.Lock()
+	delete(w.dir.all, a.ID)
+	w.dir.mu.Unlock()
+	done(true)
+	close(proceed)
+	if r := <-came; !r.Ours {
+		t.Errorf("%+v", r)
+	}
+	w.Changed(a)
+	eventually(t, "nothing waits", func() bool { return w.Waiting() == 0 })
+	if err := w.store.AllPushRetries(func(k store.PushRetryKey) { t.Errorf("left: %+v", k) }); err != nil {
+		t.Error(err)
+	}
+	if _, found, err := w.store.PushJob(a.Tenant, a.ID, e.ID.Offset); found || err != nil {
+		t.Errorf("a job is left: %v", err)
+	}
+	if n := w.Count(theTenant); n != 3 {
+		t.Errorf("%d devices", n)
+	}
+}
+
 func unmarshal(t *testing.T, text string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), v); err != nil {
