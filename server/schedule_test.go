@@ -150,8 +150,8 @@ func TestDeliverAtRefused(t *testing.T) {
 	}
 }
 
-// TestDeliverAtOfTenants: what waits is its tenant's alone, who may publish to a topic sees it,
-// and a deleted tenant's is gone.
+// TestDeliverAtOfTenants: what waits is its tenant's alone, who may publish to a topic sees it, it
+// comes though its key is gone, and a deleted tenant's is gone.
 func TestDeliverAtOfTenants(t *testing.T) {
 	s := servertest.Start(t, server.Config{Addr: "127.0.0.1:0"})
 	url, admin := s.URL(), []string{"Authorization", "Bearer " + s.FirstKey()}
@@ -166,7 +166,7 @@ func TestDeliverAtOfTenants(t *testing.T) {
 	ask(t, 404, "DELETE", url+"/v1/scheduled/"+theirs.ID, "", admin...)
 
 	_, _, text := call(t, "POST", url+"/v1/keys", `{"name":"b","scopes":["publish"],"publish":["b.*"]}`, admin...)
-	var key struct{ Key string }
+	var key struct{ ID, Key string }
 	if err := json.Unmarshal(text, &key); err != nil || key.Key == "" {
 		t.Fatalf("%s", text)
 	}
@@ -177,6 +177,13 @@ func TestDeliverAtOfTenants(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	ask(t, 404, "DELETE", url+"/v1/scheduled/"+ours.ID, "", narrow...)
+
+	ask(t, 202, "POST", url+"/v1/events", body("b.soon", 500*time.Millisecond), narrow...)
+	ask(t, 204, "DELETE", url+"/v1/keys/"+key.ID, "", admin...)
+	ask(t, 401, "GET", url+"/v1/scheduled", "", narrow...)
+	if p := ask(t, 200, "GET", url+"/v1/events?topic=b.soon&wait=10&from=earliest", "", admin...); len(p.Events) != 1 {
+		t.Errorf("of a key that was deleted: %+v", p)
+	}
 
 	ask(t, 204, "DELETE", url+"/v1/tenants/acme", "", admin...)
 	_, _, metrics := call(t, "GET", url+"/metrics", "", admin...)
