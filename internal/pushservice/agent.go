@@ -109,7 +109,7 @@ const (
 	forgetAfter, forgetIdleAfter = 180 * day, day
 )
 
-// seen notes, once a day, that a user agent came. a is locked.
+// seen notes, once a day, that a user agent is there. a is locked.
 func (s *Service) seen(a *agent) {
 	now := s.now().Unix()
 	if !a.stored || now-a.row.Seen < int64(day/time.Second) {

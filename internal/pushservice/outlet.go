@@ -52,6 +52,7 @@ func (s *Service) detach(o *outlet) {
 	o.agent.mu.Lock()
 	defer o.agent.mu.Unlock()
 	s.detachLocked(o)
+	s.seen(o.agent) // until now
 }
 
 func (s *Service) detachLocked(o *outlet) {

@@ -397,7 +397,31 @@ func TestForgotten(t *testing.T) {
 	}
 }
 
-// TestOtherRequests: what else may come to the WebSocket's URL.
+// TestConnectedForLong: half a year is counted from when a user agent left, not from when it came.
+func TestConnectedForLong(t *testing.T) {
+	for _, connected := range []time.Duration{179 * day, 200 * day} {
+		w := newWorld(t, Config{})
+		b := w.visit(t)
+		s := b.subscribe(nil)
+		sweep := func() {
+			t.Helper()
+			if err := w.service.sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.pass(connected)
+		sweep()
+		b.leave()
+		w.pass(170 * day)
+		sweep()
+		w.wants(w.send(s, "x"), 201)
+		w.pass(12 * day)
+		sweep()
+		w.wants(w.send(s, "x"), 410)
+	}
+}
+
+// TestNoWebSocket: what else may come to the WebSocket's URL.
 func TestNoWebSocket(t *testing.T) {
 	w := newWorld(t, Config{})
 	resp := w.wants(w.request("GET", w.http.URL+"/push/"), 426)
