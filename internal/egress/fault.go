@@ -83,6 +83,9 @@ func dialFault(addr string, err error) *Error {
 	if e, ok := errors.AsType[*RefusedError](err); ok {
 		return fail(FaultRefused, "%v", e)
 	}
+	if errors.Is(err, context.Canceled) {
+		return canceled(err)
+	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		return dnsFault(e, err)
 	}
@@ -97,6 +100,12 @@ func dialFault(addr string, err error) *Error {
 		return fail(FaultTimeout, "connecting to %s took too long", addr)
 	}
 	return fail(FaultConnect, "connecting to %s: %s", addr, errnoText(err))
+}
+
+// canceled is an error that is the caller's doing, so that nobody is charged:
+// a stop of the server is no failure of a host that it was connecting to.
+func canceled(err error) *Error {
+	return &Error{Fault: FaultCanceled, Msg: "the request was cancelled", Err: err}
 }
 
 // dnsFault leaves out which server was asked: that is about our network.
@@ -124,6 +133,9 @@ func isBusy(err error) bool {
 }
 
 func tlsFault(err error) *Error {
+	if errors.Is(err, context.Canceled) {
+		return canceled(err)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &Error{Fault: FaultTimeout, Msg: "the TLS handshake took too long", Err: err}
 	}
@@ -165,7 +177,7 @@ func requestFault(ctx context.Context, err error) *Error {
 	case context.DeadlineExceeded:
 		return fail(FaultTimeout, "no answer in time")
 	case context.Canceled:
-		return fail(FaultCanceled, "the request was cancelled")
+		return canceled(err)
 	}
 	text := err.Error()
 	switch {

@@ -207,6 +207,8 @@ func TestConnectFaults(t *testing.T) {
 		{&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ENETUNREACH}, FaultConnect},
 		{&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ETIMEDOUT}, FaultTimeout},
 		{context.DeadlineExceeded, FaultTimeout},
+		{&net.OpError{Op: "dial", Net: "tcp", Err: context.Canceled}, FaultCanceled},
+		{&net.DNSError{UnwrapErr: context.Canceled, Name: "h", Err: "operation was canceled"}, FaultCanceled},
 		{errors.New("odd"), FaultConnect},
 	} {
 		if got := dialFault("h:1", c.err); got.Fault != c.want {
