@@ -203,7 +203,7 @@ func runPage(t *testing.T, page []block) {
 		cmd.Dir = dir
 		cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HARK_") })
 		cmd.Env = append(cmd.Env, "PATH="+filepath.Dir(program(t))+":"+os.Getenv("PATH"),
-			"HARK_URL="+s.URL(), "HARK_ADDR="+s.Addr(), "HARK_DATA="+filepath.Join(dir, "data"))
+			"HARK_URL="+s.URL(), "HARK_ADDR="+s.Addr(), "HARK_DATA="+filepath.Join(dir, "data"), "HARK_DISK_FLOOR=-1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s\n%s", b.page, err, b.text, out)
 		}

@@ -55,7 +55,7 @@ type Config struct {
 	DeliveryBytes int64         `help:"How many bytes of deliveries a tenant keeps (5 GiB)." env:"HARK_DELIVERY_BYTES" yaml:"delivery_bytes"`
 	MaxHold       time.Duration `help:"How long retention waits for the slowest cursor (72h)." env:"HARK_MAX_HOLD" yaml:"max_hold"`
 	CaptureBytes  int64         `help:"How many bytes of captured requests a tenant keeps (256 MiB)." env:"HARK_CAPTURE_BYTES" yaml:"capture_bytes"`
-	DiskFloor     int64         `help:"Free bytes below which publishing is refused (the larger of 1 GiB and 5 percent; negative for none)." env:"HARK_DISK_FLOOR" yaml:"disk_floor"`
+	DiskFloor     int64         `help:"Free bytes below which publishing is refused (the larger of 1 GiB and 5 percent, with dev 1 GiB; negative for none)." env:"HARK_DISK_FLOOR" yaml:"disk_floor"`
 
 	MaxInFlight          int     `help:"Deliveries in flight over all destinations (8000)." env:"HARK_MAX_IN_FLIGHT" yaml:"max_in_flight"`
 	KeyRate              float64 `help:"Requests per second that one API key may make; 0 for the default of 5000, negative for no limit." env:"HARK_KEY_RATE" yaml:"key_rate"`
@@ -115,6 +115,10 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.TokenRate, 50)
 	def(&c.SourceRate, 1000)
 	c.PushService = c.PushService || c.Dev
+	if c.Dev {
+		// A laptop is often nearly full, and 5 percent of its disk is a lot to ask for a try.
+		def(&c.DiskFloor, 1<<30)
+	}
 	def(&c.PushAgents, 1_000_000)
 	def(&c.PushBytes, 4<<30)
 	def(&c.PushAddressRate, 3000)

@@ -16,13 +16,15 @@ import (
 	"time"
 
 	"github.com/harkhq/hark/client"
+	"github.com/harkhq/hark/internal/eventlog"
 	"github.com/harkhq/hark/internal/store"
 	"github.com/harkhq/hark/webhook"
 )
 
 type doctorCmd struct {
-	Data string `help:"The data folder to look at (hark-data)." placeholder:"DIR" env:"HARK_DATA" type:"path" default:"hark-data"`
-	Addr string `help:"The address that the server is to listen on (127.0.0.1:8080)." placeholder:"HOST:PORT" env:"HARK_ADDR" default:"127.0.0.1:8080"`
+	Data      string `help:"The data folder to look at (hark-data)." placeholder:"DIR" env:"HARK_DATA" type:"path" default:"hark-data"`
+	Addr      string `help:"The address that the server is to listen on (127.0.0.1:8080)." placeholder:"HOST:PORT" env:"HARK_ADDR" default:"127.0.0.1:8080"`
+	DiskFloor int64  `help:"The server's --disk-floor (the larger of 1 GiB and 5 percent; negative for none)." placeholder:"BYTES" env:"HARK_DISK_FLOOR"`
 	remote
 }
 
@@ -289,7 +291,7 @@ func (p *patient) disk(context.Context) symptom {
 	if err != nil {
 		return doubtful("", "not checked: %v", err)
 	}
-	floor := max(1<<30, total/20) // as the server's default
+	floor := eventlog.DiskFloor(p.DiskFloor, total)
 	switch {
 	case free < floor:
 		return wrong("make room, or hark serve --disk-floor", "%s free of %s: below %s the server refuses to publish", bytesText(free), bytesText(total), bytesText(floor))

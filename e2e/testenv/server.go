@@ -138,7 +138,8 @@ func Launch(bin string, setup Setup) (*Server, error) {
 		bin: bin, log: &logTail{copy: setup.Log}, exited: make(chan struct{}),
 	}
 	s.cmd = exec.Command(bin, append(args, setup.Flags...)...)
-	s.cmd.Env = append(environ(), setup.Env...)
+	// How full this machine's disk is shall not matter.
+	s.cmd.Env = append(append(environ(), "HARK_DISK_FLOOR=-1"), setup.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

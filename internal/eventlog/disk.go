@@ -29,17 +29,22 @@ const (
 	ballastAt = 32 << 20
 )
 
+// DiskFloor is the free space, in bytes, below which publishing is refused on a disk of
+// total bytes: the setting, nothing if that is negative, and for 0 the larger of 1 GiB
+// and 5 percent.
+func DiskFloor(setting int64, total uint64) uint64 {
+	switch {
+	case setting < 0:
+		return 0
+	case setting > 0:
+		return uint64(setting)
+	}
+	return max(1<<30, total/20)
+}
+
 func (d *disk) init(s *store.Store, cfg Config) {
 	d.store, d.ballast, d.changed = s, cfg.BallastFile, cfg.Hooks.Disk
-	d.floor = func(total uint64) uint64 {
-		switch {
-		case cfg.DiskFloor < 0:
-			return 0
-		case cfg.DiskFloor > 0:
-			return uint64(cfg.DiskFloor)
-		}
-		return max(1<<30, total/20)
-	}
+	d.floor = func(total uint64) uint64 { return DiskFloor(cfg.DiskFloor, total) }
 	d.look()
 }
 
