@@ -72,8 +72,8 @@ func (s *Server) pushHooks() device.Hooks {
 type audiences struct{ s *Server }
 
 // Push implements destination.Audiences.
-func (x audiences) Push(ctx context.Context, a *hark.Destination, e *hark.Event, attempt int) destination.Result {
-	r := x.s.pushes.Push(ctx, a, e, attempt)
+func (x audiences) Push(ctx context.Context, a *hark.Destination, e *hark.Event) destination.Result {
+	r := x.s.pushes.Push(ctx, a, e)
 	return destination.Result{Outcome: r.Outcome, Snippet: r.Snippet, Error: r.Error, Ours: r.Ours}
 }
 

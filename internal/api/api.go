@@ -1,11 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -216,4 +218,21 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 func tooLarge(limit int64) error {
 	return newProblem(http.StatusRequestEntityTooLarge, "body-too-large",
 		"the body is over the limit of "+formatBytes(limit)+"; send less at once, or a reference to large data", "", nil)
+}
+
+// answerMade answers with what was made, written as typed routes do: "<", ">" and "&" as they are.
+func answerMade(w http.ResponseWriter, status int, location string, v any) error {
+	var answer bytes.Buffer
+	if err := huma.DefaultJSONFormat.Marshal(&answer, v); err != nil {
+		return err
+	}
+	h := w.Header()
+	h["Content-Type"] = jsonContentType
+	h["Content-Length"] = []string{strconv.Itoa(answer.Len())}
+	if location != "" {
+		h.Set("Location", location)
+	}
+	w.WriteHeader(status)
+	_, err := w.Write(answer.Bytes())
+	return ignoreWrite(err)
 }

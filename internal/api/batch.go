@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -188,24 +187,14 @@ func answerBatch(w http.ResponseWriter, uid string, done *hark.BatchAccepted) er
 		m.IDs[i] = done.Event(i)
 	}
 	m.Callback.Secret = done.Secret.Reveal()
-	answer, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	h := w.Header()
-	h["Content-Type"] = jsonContentType
-	h["Content-Length"] = []string{strconv.Itoa(len(answer) + 1)}
-	h.Set("Location", "/v1/batches/"+m.ID.String())
 	if m.Callback.Secret != "" {
-		h.Set("Cache-Control", "no-store")
+		w.Header().Set("Cache-Control", "no-store")
 	}
 	status := http.StatusCreated
 	if done.Duplicate {
 		status = http.StatusOK
 	}
-	w.WriteHeader(status)
-	_, err = w.Write(append(answer, '\n'))
-	return ignoreWrite(err)
+	return answerMade(w, status, "/v1/batches/"+m.ID.String(), m)
 }
 
 // BatchView is a batch in JSON.

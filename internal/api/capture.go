@@ -155,15 +155,9 @@ type capturePage struct {
 }
 
 func answerJSON(w http.ResponseWriter, v any) error {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	w.Header()["Content-Type"] = jsonContentType
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, err = w.Write(append(text, '\n'))
-	return ignoreWrite(err)
+	return answerMade(w, http.StatusOK, "", v)
 }
 
 // GetCapture answers GET …/requests/{capture} with everything of it.

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/device"
 	"github.com/harkhq/hark/internal/registry"
@@ -213,23 +211,6 @@ func deviceBodies(body []byte) (bodies []DeviceBody, many bool, err error) {
 
 type devicePage struct {
 	Devices []DeviceView `json:"devices"`
-}
-
-// answerMade answers with what was made, written as in all other answers.
-func answerMade(w http.ResponseWriter, status int, location string, v any) error {
-	var answer bytes.Buffer
-	if err := huma.DefaultJSONFormat.Marshal(&answer, v); err != nil {
-		return err
-	}
-	h := w.Header()
-	h["Content-Type"] = jsonContentType
-	h["Content-Length"] = []string{strconv.Itoa(answer.Len())}
-	if location != "" {
-		h.Set("Location", location)
-	}
-	w.WriteHeader(status)
-	_, err := w.Write(answer.Bytes())
-	return ignoreWrite(err)
 }
 
 // DeviceList is the input of GET /v1/devices.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -42,27 +41,18 @@ func answerScheduled(w http.ResponseWriter, d *drafts, ids []hark.ScheduledID, d
 		DeliverAt *time.Time         `json:"deliver_at,omitempty"`
 		Duplicate bool               `json:"duplicate,omitempty"`
 	}{Duplicate: duplicate}
-	h := w.Header()
+	location := ""
 	if d.batch {
 		m.IDs = ids
 	} else {
 		at := ids[0].At()
-		m.ID, m.DeliverAt = &ids[0], &at
-		h.Set("Location", "/v1/scheduled/"+ids[0].String())
+		m.ID, m.DeliverAt, location = &ids[0], &at, "/v1/scheduled/"+ids[0].String()
 	}
-	answer, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	h["Content-Type"] = jsonContentType
-	h["Content-Length"] = []string{strconv.Itoa(len(answer) + 1)}
 	status := http.StatusAccepted
 	if duplicate {
 		status = http.StatusOK
 	}
-	w.WriteHeader(status)
-	_, err = w.Write(append(answer, '\n'))
-	return ignoreWrite(err)
+	return answerMade(w, status, location, m)
 }
 
 // ScheduledView is a scheduled event in JSON.

@@ -14,8 +14,8 @@ import (
 // Audiences push events to the devices of an app.
 type Audiences interface {
 	// Push carries e to every device of the audience that wants it, from where an earlier
-	// call was stopped. Attempt counts from 1 over all runs of the delivery.
-	Push(ctx context.Context, a *hark.Destination, e *hark.Event, attempt int) Result
+	// call was stopped.
+	Push(ctx context.Context, a *hark.Destination, e *hark.Event) Result
 }
 
 const vapidPrefix = "vapid_"
@@ -70,5 +70,5 @@ type audienceSender struct {
 }
 
 func (s *audienceSender) send(ctx context.Context, e *hark.Event, m Meta) Result {
-	return s.audiences.Push(ctx, s.dest, e, m.Attempt)
+	return s.audiences.Push(ctx, s.dest, e)
 }

@@ -279,11 +279,11 @@ func verifyVerdicts(t *testing.T, k *Kind, fx fixture) {
 // carrier takes every event.
 type carrier struct{ to *[]*hark.Destination }
 
-func (c carrier) Push(_ context.Context, a *hark.Destination, _ *hark.Event, attempt int) Result {
+func (c carrier) Push(_ context.Context, a *hark.Destination, _ *hark.Event) Result {
 	if c.to != nil {
 		*c.to = append(*c.to, a)
 	}
-	return Result{Outcome: hark.OK, Status: attempt}
+	return Result{Outcome: hark.OK, Status: 200}
 }
 
 // verifyCarried: whoever is there for it gets event and destination.
@@ -291,7 +291,7 @@ func verifyCarried(t *testing.T, k *Kind, fx fixture) {
 	var to []*hark.Destination
 	s := New(Config{Audiences: carrier{&to}})
 	d := build(t, s, k, fx.good[0], exampleURL)
-	if r := s.Send(t.Context(), d, sample(), Meta{Attempt: 3}); r.Outcome != hark.OK || r.Status != 3 || len(to) != 1 || to[0] != d {
+	if r := s.Send(t.Context(), d, sample(), Meta{Attempt: 3}); r.Outcome != hark.OK || r.Status != 200 || len(to) != 1 || to[0] != d {
 		t.Errorf("%+v, %v", r, to)
 	}
 	if r := New(Config{}).Send(t.Context(), d, sample(), Meta{Attempt: 1}); r.Outcome != hark.Unsendable || r.Error == "" {

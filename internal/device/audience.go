@@ -196,15 +196,15 @@ var (
 
 // Push pushes an event to every device of an audience that wants it, from where an earlier
 // call was stopped. It returns when each was tried once; what failed for a while is tried
-// again without it. Attempt is the delivery's, over all runs.
-func (a *Audiences) Push(ctx context.Context, dest *hark.Destination, e *hark.Event, attempt int) Result {
+// again without it.
+func (a *Audiences) Push(ctx context.Context, dest *hark.Destination, e *hark.Event) Result {
 	if !a.begin() {
 		return Result{Ours: true, Error: errStopping.Error()}
 	}
 	defer a.runs.Done()
 	began := time.Now()
 	saved, found, err := a.store.PushJob(dest.Tenant, dest.ID, e.ID.Offset)
-	j := job{attempt: attempt, top: hark.DeviceID(a.numbers.top())}
+	j := job{top: hark.DeviceID(a.numbers.top())}
 	if found {
 		j, err = decodeJob(saved)
 	}

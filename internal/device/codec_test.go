@@ -29,7 +29,7 @@ func TestOutcomesPacked(t *testing.T) {
 }
 
 func TestJobPacked(t *testing.T) {
-	j := job{attempt: 3, position: 1 << 62, top: 1<<63 + 5, tally: Tally{Devices: 7, Accepted: 1, Gone: 2, Suspect: 3, Retrying: 4, Expired: 5, Failed: 6}}
+	j := job{position: 1 << 62, top: 1<<63 + 5, tally: Tally{Devices: 7, Accepted: 1, Gone: 2, Suspect: 3, Retrying: 4, Expired: 5, Failed: 6}}
 	got, err := decodeJob(j.encode())
 	if err != nil || got != j {
 		t.Errorf("%+v %v", got, err)

@@ -214,7 +214,7 @@ func (w *world) audience() *hark.Destination {
 // push pushes an event, and returns the tally.
 func (w *world) push(e *hark.Event) (tally Tally) {
 	w.t.Helper()
-	r := w.Push(context.Background(), w.audience(), e, 1)
+	r := w.Push(context.Background(), w.audience(), e)
 	if err := json.Unmarshal(r.Snippet, &tally); err != nil || r.Outcome != hark.OK || r.Ours {
 		w.t.Fatalf("%+v", r)
 	}

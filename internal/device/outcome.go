@@ -203,8 +203,6 @@ func (r *unpacker) varint() int64 {
 
 // job is the durable part of the pushing of one event.
 type job struct {
-	// attempt is that of the delivery in which it began.
-	attempt  int
 	position hark.DeviceID // all up to it are done
 	top      hark.DeviceID // those after it were not there when it began
 	tally    Tally
@@ -214,8 +212,7 @@ type job struct {
 const jobVersion = 1
 
 func (j *job) encode() []byte {
-	b := binary.AppendUvarint([]byte{jobVersion}, uint64(j.attempt))
-	b = binary.AppendUvarint(b, uint64(j.position))
+	b := binary.AppendUvarint([]byte{jobVersion}, uint64(j.position))
 	b = binary.AppendUvarint(b, uint64(j.top))
 	for _, n := range j.tally.counts() {
 		b = binary.AppendUvarint(b, uint64(*n))
@@ -226,7 +223,7 @@ func (j *job) encode() []byte {
 func decodeJob(b []byte) (j job, err error) {
 	r := &unpacker{b: b}
 	version := r.u8()
-	j.attempt, j.position, j.top = int(r.uvarint()), hark.DeviceID(r.uvarint()), hark.DeviceID(r.uvarint())
+	j.position, j.top = hark.DeviceID(r.uvarint()), hark.DeviceID(r.uvarint())
 	for _, n := range j.tally.counts() {
 		*n = int(r.uvarint())
 	}

@@ -425,7 +425,7 @@ func TestStopAndResume(t *testing.T) {
 		return push.Result{Outcome: push.Accepted}
 	})
 	got := make(chan Result)
-	go func() { got <- w.Push(context.Background(), w.audience(), e, 1) }()
+	go func() { got <- w.Push(context.Background(), w.audience(), e) }()
 	<-stopAt
 	w.stop()
 	if r := <-got; !r.Ours || r.Outcome == hark.OK {
@@ -467,7 +467,7 @@ func TestPausedMeanwhile(t *testing.T) {
 		}
 		return push.Result{Outcome: push.Accepted}
 	})
-	if r := w.Push(context.Background(), w.audience(), e, 1); !r.Ours {
+	if r := w.Push(context.Background(), w.audience(), e); !r.Ours {
 		t.Fatalf("%+v", r)
 	}
 	if n.Load() == 600 {
@@ -526,7 +526,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 	e := w.publish("news", aMessage)
 	a := w.audience()
 	came := make(chan Result, 1)
-	go func() { came <- w.Push(context.Background(), a, e, 1) }()
+	go func() { came <- w.Push(context.Background(), a, e) }()
 	for range 3 {
 		<-started
 	}

@@ -242,7 +242,7 @@ func (s *sim) job(ctx context.Context, e *simEvent) {
 			}
 		}
 		s.book.mu.Unlock()
-		r := s.w.Push(ctx, s.w.audience(), e.event, 1)
+		r := s.w.Push(ctx, s.w.audience(), e.event)
 		if r.Ours {
 			time.Sleep(time.Millisecond)
 			continue
