@@ -29,6 +29,10 @@
 // (Mailgun's), another body is refused: it could be anybody's. Hark delivers at least once, so a receiver
 // copes with the rare provider that changes a byte between two tries.
 //
+// What tells a body from others is the HMAC that verified it, where that is of the body alone
+// ([scheme.Verdict]), else its SHA-256. So a retry whose sender has another secret by now is
+// a repeat while the old one is remembered, which it is for its overlap at least.
+//
 // # What is kept
 //
 // Every request of a bin, and of other sources the newest ones, with what became of

@@ -261,6 +261,28 @@ func TestVerification(t *testing.T) {
 }
 
 // TestAnswersAfterTheLog: nothing is answered while the log has not.
+// TestRepeatAfterRotation: a delivery that is sent again with the new secret is the one that came
+// with the old, and the same id with another body is an event of its own.
+func TestRepeatAfterRotation(t *testing.T) {
+	w, addr := newWorld(t, func(s *hark.Source, _ *Config) {
+		s.Scheme, s.Secrets = "github", []hark.SigningSecret{{Value: "first-secret"}}
+	})
+	say(t, addr, github("{}", "d-1", "first-secret"))
+	w.mu.Lock()
+	now := *w.sources[token]
+	now.Revision, now.Secrets = 2, []hark.SigningSecret{{Value: "second-secret"}, {Value: "first-secret", Expires: time.Now().Add(time.Hour)}}
+	w.sources[token] = &now
+	w.mu.Unlock()
+	for _, raw := range []string{github("{}", "d-1", "second-secret"), github("{}", "d-1", "first-secret"), github("[]", "d-1", "second-secret"), github("[]", "d-1", "first-secret")} {
+		if resp, body := say(t, addr, raw); resp.StatusCode != 200 {
+			t.Fatal(resp.Status, body)
+		}
+	}
+	if want := []string{"ok", "duplicate", "duplicate", "ok", "duplicate"}; !slices.Equal(w.outcomes, want) {
+		t.Errorf("%v, want %v", w.outcomes, want)
+	}
+}
+
 func TestAnswersAfterTheLog(t *testing.T) {
 	w, addr := newWorld(t, nil)
 	w.hold = make(chan struct{})

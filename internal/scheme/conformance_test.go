@@ -1,6 +1,7 @@
 package scheme
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,6 +32,7 @@ func TestConformance(t *testing.T) {
 					return
 				}
 				t.Run("secrets", c.with((*conformance).manySecrets))
+				t.Run("body MAC", c.with((*conformance).bodyMACs))
 				t.Run("body", c.with((*conformance).bodyMutations))
 				t.Run("headers", c.with((*conformance).headerMutations))
 				t.Run("url", c.with((*conformance).urlMutations))
@@ -172,6 +174,42 @@ func (c *conformance) manySecrets() {
 	c.wants("the only one expired", c.source(old), c.signed(0, signedAt), NoSecret)
 	old.Expires = signedAt.Add(time.Second)
 	c.wants("a second to go", c.source(two, old), c.signed(0, signedAt), OK)
+}
+
+// bodyMACs: where the signature is of the body alone it tells bodies apart, and a retry is one
+// though its sender has a new secret by now. Elsewhere a retry has another signature.
+func (c *conformance) bodyMACs() {
+	s, r := c.usual(), c.signed(0, signedAt)
+	first := c.wants("signed", s, r, OK).BodyMAC
+	if alone := s.recipe != nil && s.recipe.hash != "sha1" && len(s.pieces) == 1 && s.pieces[0].kind == "body"; !alone {
+		if first != ([32]byte{}) {
+			c.Errorf("a MAC of more than the body: %x", first)
+		}
+		return
+	}
+	if first == ([32]byte{}) {
+		c.Error("no MAC of the body")
+	}
+	one, two := secret(c.secrets[0]), secret(c.secrets[1])
+	for _, expires := range []time.Time{signedAt, signedAt.Add(time.Hour)} { // over, and still verifying
+		one.Expires = expires
+		if got := c.wants("with the new secret", c.source(two, one), c.signed(1, signedAt), OK).BodyMAC; got != first {
+			c.Errorf("the old secret ends at %v: %x, and it was %x", expires, got, first)
+		}
+	}
+	if got := c.wants("with the old secret", c.source(two, one), r, OK).BodyMAC; got != first {
+		c.Errorf("%x, and it was %x", got, first)
+	}
+	if got := c.wants("with a further secret", c.source(secret(c.secrets[0]), two), r, OK).BodyMAC; got != first {
+		c.Errorf("%x, and it was %x", got, first)
+	}
+	r.Body = append(bytes.Clone(r.Body), ' ')
+	if err := s.Sign(r, signedAt); err != nil {
+		c.Fatal(err)
+	}
+	if got := c.wants("another body", s, r, OK).BodyMAC; got == first {
+		c.Errorf("another body has the same MAC: %s", r.Body)
+	}
 }
 
 // bodyMutations: no byte of the body can be changed, added or taken.

@@ -32,13 +32,13 @@ const (
 // a reason has no objection. A header that stands there twice is refused: what reads
 // the request later might take the other one.
 func (s *Source) needed(r *Request, name string) (string, Verdict) {
-	switch values := r.Header.Values(name); {
-	case len(values) == 0 || len(values) == 1 && values[0] == "":
+	switch value, n := r.Header.count(name); {
+	case n == 0 || n == 1 && value == "":
 		return "", refused(HeaderMissing, "there is no header %s: is the secret entered at %s, too?", name, s.Scheme.Title)
-	case len(values) > 1:
-		return "", refused(Malformed, "the header %s stands there %d times", name, len(values))
+	case n > 1:
+		return "", refused(Malformed, "the header %s stands there %d times", name, n)
 	default:
-		return values[0], Verdict{}
+		return value, Verdict{}
 	}
 }
 
@@ -47,11 +47,12 @@ func (s *Source) needed(r *Request, name string) (string, Verdict) {
 type attempt func(key []byte, url string, body []byte) bool
 
 // diagnose says why no signature of r is right.
-func (rc *recipe) diagnose(s *Source, r *Request, got sent) Verdict {
+func (rc *recipe) diagnose(s *Source, r *Request, got *sent) Verdict {
 	return s.diagnose(r, rc, s.signs("url"), func(key []byte, url string, body []byte) bool {
 		other := *r
-		other.URL = url
-		return rc.signedBy(s, key, &other, got, body)
+		other.URL, other.Body = url, body
+		with := macs{hash: rc.newHash(), key: key}
+		return rc.isSigned(got, with.of(s.pieces, &other, got).sum)
 	})
 }
 

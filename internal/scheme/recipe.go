@@ -1,6 +1,7 @@
 package scheme
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha1"
@@ -58,7 +59,8 @@ const (
 
 // sent is what a request says of its signature.
 type sent struct {
-	signatures []string
+	signatures []string // in one, as long as there is but one
+	one        [1]string
 	id, ts     string
 	at         time.Time
 	timed      bool // there is an at
@@ -66,8 +68,8 @@ type sent struct {
 
 // verify judges r with the keys of s.
 func (rc *recipe) verify(s *Source, r *Request) Verdict {
-	got, v := rc.read(s, r)
-	if v.Reason != "" {
+	var got sent
+	if v := rc.read(s, r, &got); v.Reason != "" {
 		return v
 	}
 	if got.timed {
@@ -75,9 +77,9 @@ func (rc *recipe) verify(s *Source, r *Request) Verdict {
 			return v
 		}
 	}
-	secret := rc.matching(s, r, got, r.Body)
+	secret, body := rc.matching(s, r, &got)
 	if secret < 0 {
-		return rc.diagnose(s, r, got)
+		return rc.diagnose(s, r, &got)
 	}
 	if rc.timeBody != "" {
 		text, ok := bodyMember(r.Body, rc.timeBody)
@@ -89,53 +91,56 @@ func (rc *recipe) verify(s *Source, r *Request) Verdict {
 			return v
 		}
 	}
-	return passed(secret)
+	v := passed(secret)
+	v.BodyMAC = body
+	return v
 }
 
 // read takes out of the headers what rc needs; a verdict without a reason is none.
-func (rc *recipe) read(s *Source, r *Request) (got sent, v Verdict) {
+func (rc *recipe) read(s *Source, r *Request, got *sent) Verdict {
 	value, v := s.needed(r, rc.header)
 	if v.Reason != "" {
-		return got, v
+		return v
 	}
-	if v = rc.entries(value, &got); v.Reason != "" {
-		return got, v
+	if v = rc.entries(value, got); v.Reason != "" {
+		return v
 	}
 	if rc.id != "" {
 		if got.id, v = s.needed(r, rc.id); v.Reason != "" {
-			return got, v
+			return v
 		}
 	}
 	if rc.timeHeader != "" {
 		if got.ts, v = s.needed(r, rc.timeHeader); v.Reason != "" {
-			return got, v
+			return v
 		}
 	}
 	if rc.timeHeader != "" || rc.timeEntry != "" {
 		if got.at, got.timed = rc.parseTime(got.ts); !got.timed {
-			return got, refused(Malformed, "%s holds no time (%s)", rc.timePlace(), rc.timeWords())
+			return refused(Malformed, "%s holds no time (%s)", rc.timePlace(), rc.timeWords())
 		}
 	}
 	for _, p := range s.pieces {
 		if p.kind == pieceHeader {
 			if _, v = s.needed(r, p.text); v.Reason != "" {
-				return got, v
+				return v
 			}
 		}
 	}
-	return got, v
+	return v
 }
 
 // entries reads the value of the signature header.
 func (rc *recipe) entries(value string, got *sent) (v Verdict) {
-	all := []string{value}
-	if rc.separator != "" {
-		all = strings.SplitN(value, rc.separator, maxEntries+1)
-	}
-	if len(all) > maxEntries {
-		return refused(Malformed, "%s has more than %d entries", rc.header, maxEntries)
-	}
-	for _, entry := range all {
+	got.signatures = got.one[:0]
+	for n, rest, more := 0, value, true; more; n++ {
+		if n == maxEntries {
+			return refused(Malformed, "%s has more than %d entries", rc.header, maxEntries)
+		}
+		entry := rest
+		if more = rc.separator != ""; more {
+			entry, rest, more = strings.Cut(rest, rc.separator)
+		}
 		if entry == "" {
 			return refused(Malformed, "%s has an empty entry", rc.header)
 		}
@@ -156,18 +161,27 @@ func (rc *recipe) entries(value string, got *sent) (v Verdict) {
 
 // isSignature reports whether text has the form of a signature.
 func (rc *recipe) isSignature(text string) bool {
-	n := rc.newHash()().Size()
+	n := rc.size()
 	switch rc.encoding {
 	case "base64":
 		return len(text) == base64.StdEncoding.EncodedLen(n)
 	case "base64url":
 		return len(strings.TrimRight(text, "=")) == base64.RawURLEncoding.EncodedLen(n)
 	}
-	return len(text) == hex.EncodedLen(n) && strings.Trim(text, "0123456789abcdefABCDEF") == ""
+	return len(text) == hex.EncodedLen(n) && isHex(text)
+}
+
+func isHex(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; !(c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F') {
+			return false
+		}
+	}
+	return true
 }
 
 func (rc *recipe) signatureWords() string {
-	n := rc.newHash()().Size()
+	n := rc.size()
 	switch rc.encoding {
 	case "base64", "base64url":
 		return fmt.Sprintf("%d characters of %s", base64.StdEncoding.EncodedLen(n), rc.encoding)
@@ -175,47 +189,61 @@ func (rc *recipe) signatureWords() string {
 	return fmt.Sprintf("%d hex digits", hex.EncodedLen(n))
 }
 
-// matching returns the number of the secret that signed r with that body, or -1.
-func (rc *recipe) matching(s *Source, r *Request, got sent, body []byte) int {
+// matching returns the number of the secret that signed r, or -1, and [Verdict.BodyMAC].
+func (rc *recipe) matching(s *Source, r *Request, got *sent) (secret int, body [sha256.Size]byte) {
 	for i := range s.live(r.Received) {
-		if rc.signedBy(s, s.keys[i], r, got, body) {
-			return i
+		one := s.macs[i].of(s.pieces, r, got)
+		signed := rc.isSigned(got, one.sum)
+		if signed && s.signsBodyAlone() {
+			body = s.bodyMAC(r, i, one.sum)
+		}
+		s.macs[i].done(one)
+		if signed {
+			return i, body
 		}
 	}
-	return -1
+	return -1, body
 }
 
-func (rc *recipe) signedBy(s *Source, key []byte, r *Request, got sent, body []byte) bool {
-	want := []byte(rc.sum(s, key, r, got, body))
-	found := false
+// isSigned reports whether one of the signatures is sum.
+func (rc *recipe) isSigned(got *sent, sum []byte) bool {
+	var buf, other [maxSignature]byte
+	want, found := rc.encode(buf[:0], sum), false
 	for _, text := range got.signatures {
 		if rc.encoding == "base64url" {
 			text = strings.TrimRight(text, "=")
 		}
-		found = hmac.Equal([]byte(text), want) || found
+		found = hmac.Equal(append(other[:0], text...), want) || found
 	}
 	return found
 }
 
-// sum returns the signature of r with that body, without its prefix.
-func (rc *recipe) sum(s *Source, key []byte, r *Request, got sent, body []byte) string {
-	mac := hmac.New(rc.newHash(), key)
-	for _, p := range s.pieces {
-		p.write(mac, r, got, body)
-	}
-	return rc.encode(mac.Sum(nil))
-}
+// maxSignature is the longest text of a signature: SHA-512 in hex.
+const maxSignature = 2 * sha512.Size
 
-func (rc *recipe) encode(sum []byte) string {
+// encode appends the text of sum to b.
+func (rc *recipe) encode(b, sum []byte) []byte {
 	switch rc.encoding {
 	case "base64":
-		return base64.StdEncoding.EncodeToString(sum)
+		return base64.StdEncoding.AppendEncode(b, sum)
 	case "base64url":
-		return base64.RawURLEncoding.EncodeToString(sum)
+		return base64.RawURLEncoding.AppendEncode(b, sum)
 	case "hex-upper":
-		return strings.ToUpper(hex.EncodeToString(sum))
+		b = hex.AppendEncode(b, sum)
+		return bytes.ToUpper(b)
 	}
-	return hex.EncodeToString(sum)
+	return hex.AppendEncode(b, sum)
+}
+
+// size is that of a signature in bytes.
+func (rc *recipe) size() int {
+	switch rc.hash {
+	case "sha1":
+		return sha1.Size
+	case "sha512":
+		return sha512.Size
+	}
+	return sha256.Size
 }
 
 func (rc *recipe) newHash() func() hash.Hash {
@@ -240,7 +268,9 @@ func (rc *recipe) sign(s *Source, r *Request, at time.Time) error {
 	if rc.timeHeader != "" {
 		r.Header.Set(rc.timeHeader, got.ts)
 	}
-	value := rc.prefix + rc.sum(s, s.keys[0], r, got, r.Body)
+	one := s.macs[0].of(s.pieces, r, &got)
+	value := rc.prefix + string(rc.encode(nil, one.sum))
+	s.macs[0].done(one)
 	if rc.timeEntry != "" {
 		value = rc.timeEntry + got.ts + rc.separator + value
 	}

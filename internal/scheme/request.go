@@ -60,6 +60,19 @@ func (h Header) Values(name string) (values []string) {
 	return values
 }
 
+// count returns the first value of a field, and how many it has.
+func (h Header) count(name string) (first string, n int) {
+	for i := range h {
+		if strings.EqualFold(h[i].Name, name) {
+			if n == 0 {
+				first = h[i].Value
+			}
+			n++
+		}
+	}
+	return first, n
+}
+
 // Set replaces a field, at the place of its first, or adds it at the end.
 func (h *Header) Set(name, value string) {
 	out, done := (*h)[:0:0], false

@@ -165,10 +165,10 @@ type Source struct {
 	values  setting.Values
 	secrets []hark.SigningSecret
 
-	// Of a scheme with a recipe: the recipe, its template, and the key of each secret.
+	// Of a scheme with a recipe: the recipe, its template, and what each secret is the key of.
 	recipe *recipe
 	pieces []piece
-	keys   [][]byte
+	macs   []macs
 }
 
 // Open makes what verifies for d.
@@ -195,9 +195,10 @@ func (s *Source) openRecipe() (err error) {
 	if s.pieces, err = parseTemplate(cmp.Or(s.recipe.signed, "{body}")); err != nil {
 		return err
 	}
-	s.keys = make([][]byte, len(s.secrets))
+	s.macs = make([]macs, len(s.secrets))
 	for i, secret := range s.secrets {
-		if s.keys[i], err = s.recipe.parseKey(secret.Value.Reveal()); err != nil {
+		s.macs[i].hash = s.recipe.newHash()
+		if s.macs[i].key, err = s.recipe.parseKey(secret.Value.Reveal()); err != nil {
 			return fmt.Errorf("secret %d %w", i, err)
 		}
 	}

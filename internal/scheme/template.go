@@ -49,10 +49,10 @@ func parseTemplate(template string) ([]piece, error) {
 	return pieces, nil
 }
 
-func (p piece) write(w io.Writer, r *Request, got sent, body []byte) {
+func (p *piece) write(w io.Writer, r *Request, got *sent) {
 	switch p.kind {
 	case "body":
-		w.Write(body)
+		w.Write(r.Body)
 	case "id":
 		io.WriteString(w, got.id)
 	case "ts":

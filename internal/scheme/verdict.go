@@ -1,6 +1,9 @@
 package scheme
 
-import "fmt"
+import (
+	"crypto/sha256"
+	"fmt"
+)
 
 // Reason says in one word why a request passed or not. The words are part of the
 // contract: the API, the log and the bin page show them.
@@ -37,6 +40,10 @@ type Verdict struct {
 	Detail string `json:"detail,omitempty"`
 	// Secret is the number of the secret that matched, from 0; -1 for none.
 	Secret int `json:"-"`
+	// BodyMAC tells the body of a request that passed from every other: the same for the same
+	// body of the same source, until a secret that was replaced is forgotten. It is zero where
+	// the signature is not of the body alone.
+	BodyMAC [sha256.Size]byte `json:"-"`
 }
 
 // OK reports whether the request may pass.

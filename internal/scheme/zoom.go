@@ -36,7 +36,7 @@ var zoom = Scheme{
 		if !v.OK() {
 			return nil
 		}
-		mac := hmac.New(sha256.New, s.keys[v.Secret])
+		mac := hmac.New(sha256.New, s.macs[v.Secret].key)
 		mac.Write([]byte(token))
 		return answerJSON(map[string]string{"plainToken": token, "encryptedToken": hex.EncodeToString(mac.Sum(nil))})
 	},
