@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -11,6 +12,7 @@ import (
 	"github.com/harkhq/hark/internal/ingest"
 	"github.com/harkhq/hark/internal/rawhead"
 	"github.com/harkhq/hark/internal/scheme"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // anyMethod marks routes that are dispatched before the mux, which would clean their
@@ -62,9 +64,17 @@ func leadsToDoor(p string) bool {
 // doorHooks make the door count.
 func (s *Server) doorHooks() ingest.Hooks {
 	m := s.metrics
+	passed := map[string]func() prometheus.Counter{} // by scheme, as they are the hot ones
+	for _, row := range scheme.Schemes() {
+		passed[row.Name] = sync.OnceValue(func() prometheus.Counter { return m.inbound.WithLabelValues(row.Name, ingest.Passed) })
+	}
 	return ingest.Hooks{
 		Answered: func(scheme, outcome string, took time.Duration) {
-			m.inbound.WithLabelValues(scheme, outcome).Inc()
+			if counter := passed[scheme]; counter != nil && outcome == ingest.Passed {
+				counter().Inc()
+			} else {
+				m.inbound.WithLabelValues(scheme, outcome).Inc()
+			}
 			m.inboundTime.Observe(took.Seconds())
 		},
 		Skipped: m.inboundSkipped.Inc,

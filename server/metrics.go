@@ -103,14 +103,19 @@ func newMetrics() *metrics {
 func (m *metrics) route(method, path string) func(status int, took time.Duration) {
 	route := method + " " + path
 	duration := m.duration.WithLabelValues(route)
-	created := sync.OnceValue(func() prometheus.Counter { return m.requests.WithLabelValues(route, "201") })
+	count := func(status int) prometheus.Counter { return m.requests.WithLabelValues(route, strconv.Itoa(status)) }
+	created := sync.OnceValue(func() prometheus.Counter { return count(http.StatusCreated) })
+	ok := sync.OnceValue(func() prometheus.Counter { return count(http.StatusOK) })
 	return func(status int, took time.Duration) {
 		duration.Observe(took.Seconds())
-		if status == http.StatusCreated { // the hot one
+		switch status { // the hot ones
+		case http.StatusCreated:
 			created().Inc()
-			return
+		case http.StatusOK:
+			ok().Inc()
+		default:
+			count(status).Inc()
 		}
-		m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/harkhq/hark"
@@ -49,7 +50,7 @@ func (f socketFront) CallerByToken(token string) (live.Caller, error) {
 
 // Explain implements live.Front.
 func (f socketFront) Explain(err error) live.Fault {
-	id := requestID()
+	id := requestID(time.Now())
 	p := api.ProblemOf(err, id)
 	if p.Status == http.StatusInternalServerError {
 		f.log.Error("a WebSocket frame failed", "request_id", id, "error", err)

@@ -154,9 +154,9 @@ var statuses = map[hark.Kind]int{
 }
 
 // headerOf returns the fields in the order in which they were sent, as far as that is known.
-func headerOf(head []byte, r *http.Request) scheme.Header {
-	if head != nil {
-		return parseHead(string(head))
+func headerOf(head string, r *http.Request) scheme.Header {
+	if head != "" {
+		return parseHead(head)
 	}
 	out := make(scheme.Header, 1, len(r.Header)+1)
 	out[0] = scheme.Field{Name: "host", Value: r.Host}
@@ -181,11 +181,12 @@ func headerOf(head []byte, r *http.Request) scheme.Header {
 func parseHead(head string) scheme.Header {
 	_, head, _ = strings.Cut(head, "\n")
 	out := make(scheme.Header, 0, strings.Count(head, "\n"))
-	for line := range strings.SplitSeq(head, "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		if line == "" {
+	for head != "" {
+		var line string
+		if line, head, _ = strings.Cut(head, "\n"); line == "" || line == "\r" {
 			break
 		}
+		line = strings.TrimSuffix(line, "\r")
 		if (line[0] == ' ' || line[0] == '\t') && len(out) > 0 { // it goes on with the value before
 			last := &out[len(out)-1].Value
 			*last = strings.TrimSpace(*last + " " + strings.TrimSpace(line))

@@ -65,9 +65,11 @@ type Hooks struct {
 	Skipped func()
 }
 
-// What becomes of a request, besides the words of [scheme.Reason].
+// Passed is what becomes of nearly every request: an event, or in a bin one whose signature is right.
+const Passed = string(scheme.OK)
+
+// What else becomes of a request, besides the words of [scheme.Reason].
 const (
-	outcomeOK        = "ok"
 	outcomeDuplicate = "duplicate"
 	outcomeChallenge = "challenge"
 	outcomePreflight = "preflight"
@@ -137,7 +139,7 @@ type visit struct {
 	target string // path and query as sent
 	rest   string // of the path, behind the token: "" or "/…"
 	query  string
-	head   []byte
+	head   string
 
 	src   *hark.Source
 	open  *opened
@@ -291,7 +293,7 @@ func (v *visit) append(ctx context.Context) string {
 	if done.Duplicate {
 		return outcomeDuplicate
 	}
-	return outcomeOK
+	return Passed
 }
 
 // keepInBin: a bin's requests go to the recorder alone.
@@ -392,9 +394,13 @@ func (v *visit) record() {
 
 // capture is the request as the owner sees it.
 func (v *visit) capture() *hark.Capture {
+	var head []byte
+	if v.head != "" {
+		head = []byte(v.head)
+	}
 	c := &hark.Capture{
 		Source: v.src.ID, Received: v.received, Method: v.req.Method, Target: v.target, Proto: v.req.Proto,
-		Head: v.head, Header: make([]hark.HeaderField, len(v.req.Header)), Body: v.req.Body, Truncated: v.truncated,
+		Head: head, Header: make([]hark.HeaderField, len(v.req.Header)), Body: v.req.Body, Truncated: v.truncated,
 		Scheme: v.src.Scheme, Reason: string(v.verdict.Reason), Detail: v.verdict.Detail,
 		Event: v.event, Duplicate: v.duplicate, Status: v.status,
 	}
@@ -414,7 +420,7 @@ func (v *visit) ask(body []byte) {
 	}
 	v.asked = true
 	v.req.Method, v.req.Proto, v.req.Received = v.r.Method, v.r.Proto, v.received
-	v.req.URL = v.door.cfg.Front.Base(v.r) + v.target
+	v.req.URL = v.door.cfg.Front.url(v.r, v.target)
 	v.req.Header = headerOf(v.head, v.r)
 	v.req.Body = body
 }

@@ -69,7 +69,7 @@ func (v *visit) makeEvent() (hark.Event, eventlog.Idempotency) {
 	t := v.open.templates
 	contentType := v.r.Header.Get("Content-Type")
 	in := &lookup{
-		header: v.header, query: func(name string) string { return queryValue(v.query, name) },
+		header: v.r.Header, host: v.r.Host, query: v.query,
 		body: t.values.find(contentType, v.req.Body), method: v.req.Method, path: v.rest, source: v.open.id,
 	}
 	e := hark.Event{
@@ -109,16 +109,6 @@ func (v *visit) describe(attrs map[string]string, delivery string) {
 		}
 	}
 	add("delivery-id", delivery)
-}
-
-func (v *visit) header(name string) string {
-	if name == "Host" {
-		return v.r.Host
-	}
-	if values := v.r.Header[name]; len(values) > 0 {
-		return values[0]
-	}
-	return ""
 }
 
 // idempotency: a repeat is the same delivery with the same body. See the package doc.

@@ -35,9 +35,12 @@ func NewFront(publicURL string, trusted []netip.Prefix) (*Front, error) {
 }
 
 // Base is the URL under which the sender of r sees this server, without a slash at its end.
-func (f *Front) Base(r *http.Request) string {
+func (f *Front) Base(r *http.Request) string { return f.url(r, "") }
+
+// url is [Front.Base] with a path behind it.
+func (f *Front) url(r *http.Request, path string) string {
 	if f.base != "" {
-		return f.base
+		return f.base + path
 	}
 	scheme, host := "http", r.Host
 	if r.TLS != nil {
@@ -51,7 +54,7 @@ func (f *Front) Base(r *http.Request) string {
 			host = forwarded
 		}
 	}
-	return scheme + "://" + host
+	return scheme + "://" + host + path
 }
 
 // Fixed is the configured public URL, "" for none.

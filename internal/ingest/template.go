@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/textproto"
 	"slices"
 	"strconv"
@@ -260,8 +261,9 @@ func (t *template) checkTopic() string {
 
 // lookup is where placeholders find their values.
 type lookup struct {
-	header       func(name string) string
-	query        func(name string) string
+	header       http.Header
+	host         string
+	query        string
 	body         []string // by slot
 	method, path string
 	source       string
@@ -272,9 +274,15 @@ func (p *part) value(in *lookup) string {
 	case literal:
 		return p.text
 	case fromHeader:
-		return in.header(p.text)
+		if p.text == "Host" {
+			return in.host
+		}
+		if values := in.header[p.text]; len(values) > 0 {
+			return values[0]
+		}
+		return ""
 	case fromQuery:
-		return in.query(p.text)
+		return queryValue(in.query, p.text)
 	case fromBody:
 		return in.body[p.slot]
 	case fromMethod:

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func render(t testing.TB, field, text, contentType, body string) string {
 		t.Fatalf("%s: %v", text, err)
 	}
 	header := http.Header{"X-Github-Event": {"push"}, "X-Gitlab-Event": {"Merge Request Hook"}, "X-Dots": {"..payment_intent..succeeded."}, "X-Hark": {"hark"}}
-	in := &lookup{header: header.Get, query: func(name string) string { return queryValue("a=1&b=x%2Fy&a=2", name) },
+	in := &lookup{header: header, query: "a=1&b=x%2Fy&a=2",
 		body: v.find(contentType, []byte(body)), method: "POST", path: "/eu/shop-1", source: "src_0000000000001"}
 	if field == "topic" {
 		return tmpl.render(in)
@@ -124,7 +125,15 @@ func FuzzTemplate(f *testing.F) {
 		if err != nil {
 			return
 		}
-		in := &lookup{header: func(string) string { return header }, query: func(name string) string { return queryValue(query, name) },
+		headers := http.Header{} // every one that they ask for
+		for _, t := range append([]namedTemplate{{"", all.topic}, {"", cmp.Or(all.key, all.topic)}}, all.attributes...) {
+			for _, p := range t.parts {
+				if p.kind == fromHeader {
+					headers[p.text] = []string{header}
+				}
+			}
+		}
+		in := &lookup{header: headers, host: header, query: query,
 			body: all.values.find(contentType, body), method: "POST", path: path, source: "src_0000000000001"}
 		e := hark.Event{Topic: all.topic.render(in), ContentType: contentTypeOf(contentType), Attributes: map[string]string{}}
 		if all.key != nil {

@@ -9,7 +9,7 @@
 // of them; they wait for [Of] to take them, and a connection between two requests holds none.
 //
 // The machine frames as net/http does, and a fuzz test holds both to it. Should they ever
-// disagree, the head does not begin as the request does and [Of] returns nil: the reader then has
+// disagree, the head does not begin as the request does and [Of] returns nothing: the reader then has
 // the fields of net/http, without their order.
 //
 // # TLS

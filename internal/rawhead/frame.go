@@ -32,7 +32,7 @@ type frame struct {
 	left  uint64 // bytes of a body or chunk; digits' value of a chunk's size
 	count uint8  // bytes of a chunk's end, digits of its size, bytes of a trailer's line (0, a CR alone, more)
 	part  []byte // the beginning of a head
-	took  func(head []byte)
+	took  func(head string)
 }
 
 // feed takes the next bytes that were read.
@@ -176,7 +176,7 @@ func (f *frame) begun(head []byte) {
 		return
 	}
 	if len(head) <= MaxHead && f.keep(target) {
-		f.took(bytes.Clone(head))
+		f.took(string(head))
 	}
 	length, chunked := bodyOf(fields)
 	switch {
@@ -190,8 +190,12 @@ func (f *frame) begun(head []byte) {
 // bodyOf reads the two fields that frame a body.
 func bodyOf(fields []byte) (length uint64, chunked bool) {
 	for len(fields) > 0 {
-		var line []byte
-		line, fields, _ = bytes.Cut(fields, []byte("\n"))
+		line := fields
+		if i := bytes.IndexByte(fields, '\n'); i >= 0 {
+			line, fields = fields[:i], fields[i+1:]
+		} else {
+			fields = nil
+		}
 		if len(line) == 0 {
 			continue
 		}

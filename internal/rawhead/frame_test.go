@@ -18,7 +18,7 @@ func all([]byte) bool { return true }
 // follow feeds a frame in pieces of the given sizes, then the rest at once.
 func follow(stream []byte, sizes ...int) (heads []string, f *frame) {
 	f = &frame{keep: all}
-	f.took = func(head []byte) { heads = append(heads, string(head)) }
+	f.took = func(head string) { heads = append(heads, head) }
 	for _, n := range sizes {
 		n = min(n, len(stream))
 		f.feed(slices.Clone(stream[:n]))
@@ -162,7 +162,7 @@ func FuzzFrame(f *testing.F) {
 			if got.Method != r.Method || got.RequestURI != r.RequestURI || got.Host != r.Host || !reflect.DeepEqual(got.Header, r.Header) {
 				t.Fatalf("head %d is %q, the request %s %s %v", i, heads[i], r.Method, r.RequestURI, r.Header)
 			}
-			if !begins([]byte(heads[i]), r) {
+			if !begins(heads[i], r) {
 				t.Fatalf("head %d, %q, does not begin as %s %s %s", i, heads[i], r.Method, r.RequestURI, r.Proto)
 			}
 		}
@@ -176,7 +176,7 @@ func BenchmarkFeed(b *testing.B) {
 	stream := append(head, make([]byte, 1000)...)
 	for name, keep := range map[string]bool{"kept": true, "passed": false} {
 		b.Run(name, func(b *testing.B) {
-			f := &frame{keep: func([]byte) bool { return keep }, took: func([]byte) {}}
+			f := &frame{keep: func([]byte) bool { return keep }, took: func(string) {}}
 			for b.Loop() {
 				f.feed(stream)
 			}

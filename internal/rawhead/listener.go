@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -134,8 +135,8 @@ type conn struct {
 
 	mu    sync.Mutex // guards below: net/http also reads while a handler runs
 	frame frame
-	heads [][]byte // complete, in order, not taken yet
-	one   [1][]byte
+	heads []string // complete, in order, not taken yet
+	one   [1]string
 }
 
 // Read implements net.Conn.
@@ -160,7 +161,7 @@ func (c *conn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-func (c *conn) took(head []byte) {
+func (c *conn) took(head string) {
 	if len(c.heads) == 0 {
 		c.heads = c.one[:0] // nearly always the only one
 	}
@@ -168,28 +169,28 @@ func (c *conn) took(head []byte) {
 }
 
 // take returns the head of r, and forgets those before it.
-func (c *conn) take(r *http.Request) []byte {
+func (c *conn) take(r *http.Request) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, head := range c.heads {
 		if begins(head, r) {
 			c.heads = c.heads[i+1:]
 			if len(c.heads) == 0 {
-				c.heads, c.one[0] = nil, nil
+				c.heads, c.one[0] = nil, ""
 			}
 			return head
 		}
 	}
-	return nil
+	return ""
 }
 
 // begins reports whether head has the request line of r.
-func begins(head []byte, r *http.Request) bool {
+func begins(head string, r *http.Request) bool {
 	for _, want := range [...]string{r.Method, " ", r.RequestURI, " ", r.Proto} {
-		if len(head) < len(want) || string(head[:len(want)]) != want {
+		var ok bool
+		if head, ok = strings.CutPrefix(head, want); !ok {
 			return false
 		}
-		head = head[len(want):]
 	}
 	return len(head) > 0 && (head[0] == '\r' || head[0] == '\n')
 }
@@ -197,7 +198,7 @@ func begins(head []byte, r *http.Request) bool {
 // off ends the following of a connection.
 func (c *conn) off() {
 	c.mu.Lock()
-	c.frame.place, c.frame.part, c.heads, c.one[0] = lost, nil, nil, nil
+	c.frame.place, c.frame.part, c.heads, c.one[0] = lost, nil, nil, ""
 	c.mu.Unlock()
 }
 
@@ -231,15 +232,14 @@ func Handler(h http.Handler) http.Handler {
 }
 
 // Of returns the request line and header fields of r as they were sent, up to and with
-// the empty line; nil for HTTP/2, for a target that was not to be kept, and at a second call.
-// The caller owns them.
-func Of(r *http.Request) []byte {
+// the empty line; "" for HTTP/2, for a target that was not to be kept, and at a second call.
+func Of(r *http.Request) string {
 	if r.ProtoMajor != 1 {
-		return nil
+		return ""
 	}
 	c, ok := r.Context().Value(contextKey{}).(*conn)
 	if !ok {
-		return nil
+		return ""
 	}
 	return c.take(r)
 }

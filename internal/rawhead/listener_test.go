@@ -51,7 +51,7 @@ func serve(t *testing.T, withTLS bool, handler http.HandlerFunc) (addr string, c
 func tell(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	fmt.Fprintf(w, "tls=%t proto=%s head=%q body=%q err=%v\n", r.TLS != nil && r.TLS.HandshakeComplete, r.Proto, Of(r), body, err)
-	if Of(r) != nil {
+	if Of(r) != "" {
 		fmt.Fprintln(w, "twice")
 	}
 }
@@ -162,7 +162,7 @@ func TestParkedHoldNothing(t *testing.T) {
 		w := key.(*conn)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.frame.part != nil || w.heads != nil || w.one[0] != nil {
+		if w.frame.part != nil || w.heads != nil || w.one[0] != "" {
 			t.Errorf("holds %d, %d heads", len(w.frame.part), len(w.heads))
 		}
 		return true
