@@ -74,6 +74,7 @@ type Server struct {
 	pushService *pushservice.Service // nil when it is off
 
 	listener net.Listener
+	heads    *rawhead.Listener // it is the listener
 	http     *http.Server
 	stopping chan struct{} // closed when the HTTP server begins to stop
 	ready    atomic.Bool
@@ -220,14 +221,16 @@ func (s *Server) listen() error {
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnContext: rawhead.ConnContext, ConnState: rawhead.ConnState,
 	}
-	heads := rawhead.Config{Keep: ingest.Is[[]byte]}
+	heads := rawhead.Config{Keep: ingest.Is[[]byte], Idle: idleTimeout,
+		Serve: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.http.Handler.ServeHTTP(w, r) })}
 	s.http.RegisterOnShutdown(func() { close(s.stopping) })
 	if s.cfg.TLSCert != "" {
 		if heads.TLS, err = tlsConfig(s.cfg.TLSCert, s.cfg.TLSKey, s.log); err != nil {
 			return fmt.Errorf("--tls-cert: %w", err)
 		}
 	}
-	s.listener = rawhead.New(s.listener, heads)
+	s.heads = rawhead.New(s.listener, heads)
+	s.listener = s.heads
 	return nil
 }
 
@@ -346,6 +349,7 @@ func (s *Server) serveHTTP(ctx context.Context) error {
 		if s.http.Shutdown(bound) != nil {
 			s.http.Close()
 		}
+		s.heads.Drain(bound)
 	}()
 	err := s.http.Serve(s.listener)
 	if errors.Is(err, http.ErrServerClosed) {

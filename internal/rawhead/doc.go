@@ -12,6 +12,21 @@
 // disagree, the head does not begin as the request does and [Of] returns nothing: the reader then has
 // the fields of net/http, without their order.
 //
+// # Plain requests
+//
+// Half of what a small signed webhook costs a server is net/http: of each request it makes contexts,
+// buffers and a goroutine that looks whether the client goes away. So while net/http waits for the next
+// request of a connection, the listener looks first (serve.go): a POST whose target is wanted, whose
+// head is there whole, and whose fields say nothing that a server must heed but Host and Content-Length,
+// is handed to Config.Serve there and then, and net/http never hears of it. Everything else
+// is net/http's as ever, whole: the first request of each connection, other methods, chunked bodies, Expect,
+// Upgrade, what asks to close, what is malformed.
+//
+// What is taken (plain.go) is a strict subset of what net/http takes. Fuzz tests hold both to the same
+// request, and whole conversations to the same answers. The handler does not see
+// the client go away; its context ends with [Listener.Drain], which whoever shuts the server down calls
+// after http.Server.Shutdown, as that takes these connections for idle ones.
+//
 // # TLS
 //
 // net/http tells TLS by the type of a connection, so one that is wrapped would lose HTTP/2 and

@@ -32,6 +32,7 @@ type frame struct {
 	left  uint64 // bytes of a body or chunk; digits' value of a chunk's size
 	count uint8  // bytes of a chunk's end, digits of its size, bytes of a trailer's line (0, a CR alone, more)
 	part  []byte // the beginning of a head
+	stray bool   // line ends before a head were read
 	took  func(head string)
 }
 
@@ -120,8 +121,10 @@ func (f *frame) head(p []byte) (rest []byte) {
 	if len(f.part) == 0 {
 		// Line ends after a body: net/http allows a few (RFC 9112 section 2.2).
 		if p = bytes.TrimLeft(p, "\r\n"); len(p) == 0 {
+			f.stray = true
 			return nil
 		}
+		f.stray = false
 		if end := headEnd(p, 0); end > 0 { // the whole of it at once, as nearly always
 			f.begun(p[:end])
 			return p[end:]

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,11 @@ type Config struct {
 	// Keep tells whether the head of a request with this target is wanted. Whoever
 	// serves the requests it wants must call [Of] for each.
 	Keep func(target []byte) bool
+	// Serve answers plain requests whose head is wanted, without net/http; nil for none. It must
+	// be what the server of the listener calls. Idle is how long a connection then waits for
+	// the next request, as the server's IdleTimeout is.
+	Serve http.Handler
+	Idle  time.Duration
 }
 
 // Listener wraps the connections of another one.
@@ -34,12 +40,17 @@ type Listener struct {
 	start  sync.Once // of the handshakes
 	ctx    context.Context
 	cancel context.CancelFunc
+
+	serving     atomic.Int64 // plain requests under way
+	servingCtx  context.Context
+	stopServing context.CancelFunc
 }
 
 // New wraps l.
 func New(l net.Listener, cfg Config) *Listener {
 	w := &Listener{Listener: l, cfg: cfg, ready: make(chan net.Conn), errs: make(chan error)}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
+	w.servingCtx, w.stopServing = context.WithCancel(context.Background())
 	return w
 }
 
@@ -123,7 +134,7 @@ func looksLikeHTTP(record [5]byte) bool {
 }
 
 func (l *Listener) wrap(c net.Conn, state *tls.ConnectionState) *conn {
-	w := &conn{Conn: c, tls: state}
+	w := &conn{Conn: c, tls: state, listener: l}
 	w.frame.keep, w.frame.took = l.cfg.Keep, w.took
 	return w
 }
@@ -131,16 +142,28 @@ func (l *Listener) wrap(c net.Conn, state *tls.ConnectionState) *conn {
 // conn is a connection that keeps heads.
 type conn struct {
 	net.Conn
-	tls *tls.ConnectionState
+	tls      *tls.ConnectionState
+	listener *Listener
+
+	// between: net/http has answered, and waits for the next request.
+	between atomic.Bool
+	// Of plain requests, from the first on; the goroutine's that serves them.
+	ctx    context.Context
+	remote string
 
 	mu    sync.Mutex // guards below: net/http also reads while a handler runs
 	frame frame
 	heads []string // complete, in order, not taken yet
 	one   [1]string
+	// serving: a plain request is under way. closing: the connection is to be closed after it.
+	serving, closing bool
 }
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.between.Load() {
+		return c.readIdle(p)
+	}
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.mu.Lock()
@@ -214,9 +237,25 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 
 // ConnState is for http.Server.ConnState: what a handler took over is no HTTP any more.
 func ConnState(c net.Conn, state http.ConnState) {
-	if w, ok := c.(*conn); ok && state == http.StateHijacked {
+	w, ok := c.(*conn)
+	if !ok {
+		return
+	}
+	switch state {
+	case http.StateIdle:
+		w.between.Store(w.listener.cfg.Serve != nil && w.atBoundary())
+	case http.StateActive:
+		w.between.Store(false)
+	case http.StateHijacked:
 		w.off()
 	}
+}
+
+// atBoundary reports whether all that was read belongs to requests that are over.
+func (c *conn) atBoundary() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.frame.place == inHead && c.frame.part == nil && !c.frame.stray
 }
 
 // Handler gives requests of HTTP/1 over TLS their TLS state. Put it around all others.
