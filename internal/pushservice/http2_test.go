@@ -299,10 +299,12 @@ func TestSets(t *testing.T) {
 	w.wants(w.request("DELETE", atA), 204)
 	w.wants(w.send(a, "x"), 410)
 	w.wants(w.request("GET", atA), 410)
-	w.wants(w.send(b, "x"), 201)
+	w.wants(w.send(b, "last"), 201)
+	if p := r.hear(); p.text(t, b) != "last" {
+		t.Errorf("got %+v", p)
+	}
 	w.wants(w.request("DELETE", set), 204)
 	w.wants(w.send(b, "x"), 410)
-	r.hear() // what was sent to b
 	r.over()
 
 	bad, _ := http.NewRequest("POST", w.http.URL+"/push/subscribe", nil)
