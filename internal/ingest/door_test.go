@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -559,4 +560,31 @@ func TestQuerySecret(t *testing.T) {
 	if w.events[0].Attributes["query"] != "" || w.events[1].Attributes["query"] != "x=1" {
 		t.Errorf("%v", w.events)
 	}
+}
+
+// TestEventsKeepNoHead: an event that stays in memory does not hold the head of its request there.
+func TestEventsKeepNoHead(t *testing.T) {
+	w, addr := newWorld(t, func(s *hark.Source, c *Config) {
+		s.Scheme, s.Secrets, s.Key = "github", []hark.SigningSecret{{Value: "s3cret"}}, "{header.X-GitHub-Event}"
+		c.Recorder = nil
+	})
+	const n, size = 500, 40 << 10
+	before := liveHeap()
+	for i := range n {
+		say(t, addr, strings.Replace(github("x", fmt.Sprint("d-", i), "s3cret"), "X-GitHub-Event", "X-Long: "+strings.Repeat("x", size)+"\r\nX-GitHub-Event", 1))
+	}
+	if len(w.events) != n || w.events[7].Key != "push" || w.events[7].Attributes["delivery-id"] != "d-7" {
+		t.Fatalf("%d events, %+v", len(w.events), w.events[7])
+	}
+	if grown := liveHeap() - before; grown > n*size/2 {
+		t.Errorf("%d events of a byte hold %d bytes", n, grown)
+	}
+}
+
+func liveHeap() int64 {
+	runtime.GC()
+	runtime.GC() // what pools held, too
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

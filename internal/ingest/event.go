@@ -72,28 +72,50 @@ func (v *visit) makeEvent() (hark.Event, eventlog.Idempotency) {
 		header: v.r.Header, host: v.r.Host, query: v.query,
 		body: t.values.find(contentType, v.req.Body), method: v.req.Method, path: v.rest, source: v.open.id,
 	}
-	e := hark.Event{
-		Topic: t.topic.render(in), ContentType: contentTypeOf(contentType), Data: v.req.Body, Source: v.open.id,
-		Attributes: make(map[string]string, 8),
-	}
+	e := hark.Event{Topic: t.topic.render(in), ContentType: contentTypeOf(contentType), Data: v.req.Body, Source: v.open.id}
 	if t.key != nil {
 		e.Key = t.key.text(in, hark.MaxKeyBytes)
 	}
 	delivery := v.open.verifier.DeliveryID(&v.req)
-	v.describe(e.Attributes, delivery)
+	attrs := v.describe(make([]attribute, 0, 16), delivery)
 	for _, a := range t.attributes {
 		if text := a.text(in, maxValue); text != "" {
-			e.Attributes[a.name] = text
+			attrs = append(attrs, attribute{a.name, text})
 		}
 	}
+	own(&e, attrs)
 	return e, v.idempotency(delivery)
 }
 
+// attribute is one of an event; of two with the same name the later counts.
+type attribute struct{ name, value string }
+
+// own gives e its attributes, and texts of its own: those of a request are parts of its head, and an
+// event, which stays in memory for a while, must not keep all of that.
+func own(e *hark.Event, attrs []attribute) {
+	size := len(e.ContentType) + len(e.Key)
+	for i := range attrs {
+		size += len(attrs[i].value)
+	}
+	var all strings.Builder
+	all.Grow(size)
+	take := func(text string) string {
+		from := all.Len()
+		all.WriteString(text)
+		return all.String()[from:]
+	}
+	e.ContentType, e.Key = take(e.ContentType), take(e.Key)
+	e.Attributes = make(map[string]string, len(attrs))
+	for _, a := range attrs {
+		e.Attributes[a.name] = take(a.value)
+	}
+}
+
 // describe adds the attributes that every event has.
-func (v *visit) describe(attrs map[string]string, delivery string) {
+func (v *visit) describe(attrs []attribute, delivery string) []attribute {
 	add := func(name, value string) {
 		if value != "" {
-			attrs[name] = cut(cleanText(value), maxValue)
+			attrs = append(attrs, attribute{name, cut(cleanText(value), maxValue)})
 		}
 	}
 	add("method", v.req.Method)
@@ -109,6 +131,7 @@ func (v *visit) describe(attrs map[string]string, delivery string) {
 		}
 	}
 	add("delivery-id", delivery)
+	return attrs
 }
 
 // idempotency: a repeat is the same delivery with the same body. See the package doc.

@@ -14,7 +14,7 @@
 //
 // # Plain requests
 //
-// Half of what a small signed webhook costs a server is net/http: of each request it makes contexts,
+// A fifth of what a small signed webhook costs a server is what net/http does around it: contexts,
 // buffers and a goroutine that looks whether the client goes away. So while net/http waits for the next
 // request of a connection, the listener looks first (serve.go): a POST whose target is wanted, whose
 // head is there whole, and whose fields say nothing that a server must heed but Host and Content-Length,
