@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -346,5 +348,56 @@ func TestPlainIdle(t *testing.T) {
 	io.WriteString(conn, post("silent", "")+post("silent", ""))
 	if answer, err := io.ReadAll(in); err != nil || bytes.Count(answer, []byte("200 OK")) != 2 {
 		t.Errorf("%q %v", answer, err)
+	}
+}
+
+// TestPlainTLS: plain requests over TLS have its state, as others do.
+func TestPlainTLS(t *testing.T) {
+	cert := httptest.NewUnstartedServer(nil)
+	cert.StartTLS()
+	defer cert.Close()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served atomic.Int64
+	idle := make(chan bool, 100)
+	h := Handler(http.HandlerFunc(tell))
+	l := New(inner, Config{TLS: &tls.Config{Certificates: cert.TLS.Certificates}, Keep: func([]byte) bool { return true },
+		Serve: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			served.Add(1)
+			h.ServeHTTP(w, r)
+		})})
+	srv := &http.Server{Handler: h, ConnContext: ConnContext, ConnState: func(c net.Conn, state http.ConnState) {
+		if ConnState(c, state); state == http.StateIdle {
+			idle <- true
+		}
+	}}
+	go srv.Serve(l)
+	defer srv.Close()
+	conn, err := tls.Dial("tcp", inner.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	in := bufio.NewReader(conn)
+	for i := range 3 {
+		body := strings.Repeat("x", i*20000) // of several records
+		head := fmt.Sprintf("POST /in/a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", len(body))
+		io.WriteString(conn, head+body)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := io.ReadAll(resp.Body); string(got) != fmt.Sprintf("tls=true proto=HTTP/1.1 head=%q body=%q err=<nil>\n", head, body) {
+			t.Errorf("%.200s", got)
+		}
+		if i == 0 {
+			<-idle
+		}
+	}
+	if served.Load() != 2 {
+		t.Errorf("%d plain requests", served.Load())
 	}
 }
