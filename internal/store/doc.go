@@ -16,7 +16,7 @@
 // events, (tenant, offset), so that a bucket of a tenant falls in a few range
 // deletions and nothing ever scans tombstones.
 //
-//	01 meta         name                                → value ("mark": the dispatch mark)
+//	01 meta         name                                → value ("mark": the dispatch mark; "values": how far the files of values are applied)
 //	02 incarnation  incarnation 8                       → first offset 8
 //	03 bucket       bucket 4                            → first offset 8, start (Unix ms) 8
 //	10 event        tenant 4, offset 8                  → event value, see event.go
@@ -26,6 +26,7 @@
 //	14 usage        tenant 4, bucket 4                  → see Usage
 //	15 lost         tenant 4                            → last removed offset 8
 //	16 event part   tenant 4, anchor 8, part 4          → more of the data of an event, see EventPart
+//	17 values use   tenant 4, bucket 4                  → bytes 8 in files of values
 //	20 registry     noun 1, tenant 4, id 8              → versioned JSON
 //	30 delivery     tenant 4, bucket 4, destination 8, offset 8 → row, see delivery.go
 //	31 by event     tenant 4, bucket 4, offset 8, destination 8 → nothing
@@ -61,6 +62,12 @@
 //	6e push due     minute 4, kind 1, what              → nothing; see PushDue
 //	6f push receipt receipt 16                          → expiry 8; and receipt 16, message 16 → status 2
 //	70–71 scheduled events, see schedule.go
+//
+// # Files of values
+//
+// Data of events from 4 KiB to 128 KiB is not in Pebble but in files beside it, each of which
+// is also the write-ahead log of the commits whose data it holds: see values.go. They fall with
+// their bucket, and what retention takes of one tenant alone is given back as holes.
 //
 // # What may be lost
 //

@@ -14,10 +14,11 @@ import (
 // errCorrupt marks a value that cannot have been written by this program.
 var errCorrupt = errors.New("corrupt value")
 
-// Versions of an event's value: with all of its data, and in parts.
+// Versions of an event's value: with all of its data, in parts, and with its data in a file of values.
 const (
-	eventWhole = 1
-	eventParts = 2
+	eventWhole   = 1
+	eventParts   = 2
+	eventOutside = 3
 )
 
 // partBytes is how much of an event's data one value holds; the rest is in values of its
@@ -27,12 +28,13 @@ const partBytes = 128 << 10
 
 // EncodeEvent returns the stored form of e:
 //
-//	version 1, received (Unix µs) 8, [anchor 8, part 4], has time 1, [time (Unix s) 8, ns 4],
+//	version 1, received (Unix µs) 8, [anchor 8, part 4 | place 24], has time 1, [time (Unix s) 8, ns 4],
 //	topic, key, content type, source (each length + bytes),
 //	attribute count, attributes sorted by name, [data length], data to the end
 //
 // Data of more than [partBytes] is stored in parts, which the version says: the first of
-// them here, the others from (anchor, part) on; see [EventPart].
+// them here, the others from (anchor, part) on; see [EventPart]. Of less, and yet much, the
+// commit puts the place in a file here instead; see values.go.
 // Received stands at a fixed place so that the committer can set it after the
 // publisher's goroutine did the encoding: see [SetReceived].
 //
@@ -94,8 +96,8 @@ func PartsOf(n int) uint32 { return uint32(max(0, n-1) / partBytes) }
 // The event owns its memory.
 func DecodeEvent(value []byte) (*hark.Event, error) {
 	e, data, rest, err := decodeEvent(value)
-	if err == nil && rest.bytes > 0 {
-		err = fmt.Errorf("event without %d bytes of its data: %w", rest.bytes, errCorrupt)
+	if missing := rest.bytes + int(rest.outside.length); err == nil && missing > 0 {
+		err = fmt.Errorf("event without %d bytes of its data: %w", missing, errCorrupt)
 	}
 	if err != nil {
 		return nil, err
@@ -109,6 +111,8 @@ type parts struct {
 	anchor hark.Offset
 	first  uint32
 	bytes  int
+	// outside is where all of it is instead, if it is in a file.
+	outside place
 }
 
 // decodeEvent returns an event without its data, what of that stands in its value, still
@@ -116,12 +120,17 @@ type parts struct {
 func decodeEvent(value []byte) (e *hark.Event, data []byte, rest parts, err error) {
 	r := reader{b: value}
 	version := r.u8()
-	if version != eventWhole && version != eventParts {
+	if version < eventWhole || version > eventOutside {
 		return nil, nil, rest, fmt.Errorf("event version %d: %w", version, errCorrupt)
 	}
 	e = &hark.Event{Received: time.UnixMicro(int64(r.u64())).UTC()}
-	if version == eventParts {
+	switch version {
+	case eventParts:
 		rest.anchor, rest.first = r.off(), r.u32()
+	case eventOutside:
+		if rest.outside = r.place(); rest.outside.length == 0 || rest.outside.length > partBytes {
+			return nil, nil, rest, fmt.Errorf("event with %d bytes of data outside: %w", rest.outside.length, errCorrupt)
+		}
 	}
 	if r.u8() == 1 {
 		e.Time = time.Unix(int64(r.u64()), int64(r.u32())).UTC()
@@ -148,8 +157,8 @@ func decodeEvent(value []byte) (e *hark.Event, data []byte, rest parts, err erro
 		}
 		rest.bytes = int(length) - len(r.b)
 	}
-	if r.bad {
-		return nil, nil, rest, fmt.Errorf("event cut short: %w", errCorrupt)
+	if r.bad || version == eventOutside && len(r.b) > 0 {
+		return nil, nil, rest, fmt.Errorf("event cut short, or too long: %w", errCorrupt)
 	}
 	return e, r.b, rest, nil
 }
@@ -165,6 +174,12 @@ func (s *Store) wholeEvent(t hark.TenantID, o hark.Offset, value []byte) (*hark.
 		return nil, err
 	}
 	e.Tenant, e.ID.Offset = t, o
+	if out := rest.outside; out.length > 0 {
+		if e.Data, err = s.value(out); e.Data == nil {
+			return nil, errors.Join(err, s.checkGone(t, o, int(out.length)))
+		}
+		return e, err
+	}
 	e.Data = append(make([]byte, 0, len(data)+rest.bytes), data...)
 	if rest.bytes == 0 {
 		return e, nil
@@ -200,15 +215,22 @@ func (s *Store) checkGone(t hark.TenantID, o hark.Offset, missing int) error {
 // eventTopic reads only the topic of an encoded event, still inside value.
 func eventTopic(value []byte) []byte {
 	r := reader{b: value}
-	if r.u8() == eventParts {
-		r.take(12)
-	}
+	version := r.u8()
 	r.take(8)
+	switch version {
+	case eventParts:
+		r.take(12)
+	case eventOutside:
+		r.take(placeBytes)
+	}
 	if r.u8() == 1 {
 		r.take(12)
 	}
 	return r.bytes()
 }
+
+// eventSize is how long an encoded event is with its data, but not that in other parts.
+func eventSize(value []byte) int { return len(value) + int(eventPlace(value).length) }
 
 // eventReceived reads only the received time.
 func eventReceived(value []byte) time.Time {

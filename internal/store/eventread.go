@@ -143,11 +143,12 @@ func (s *Store) Events(t hark.TenantID, from, to hark.Offset, limit int, want fu
 	more, err = s.scan(eventKey(t, from), eventKey(t, to), limit, func(k, v []byte) bool {
 		r := reader{b: k[5:]}
 		o := r.off()
-		if size > 0 && size+len(v) > scanBytes {
+		n := eventSize(v)
+		if size > 0 && size+n > scanBytes {
 			return false
 		}
 		last = o
-		size += len(v)
+		size += n
 		if want != nil && !want(string(eventTopic(v))) {
 			return true
 		}
@@ -206,8 +207,9 @@ func (s *Store) EventTopicsBack(t hark.TenantID, from, to hark.Offset, limit int
 	size := 0
 	return s.scanBack(eventKey(t, from), eventKey(t, to), min(limit, scanLimit), func(k, v []byte) bool {
 		r := reader{b: k[5:]}
+		n := eventSize(v)
 		size += len(v)
-		return fn(r.off(), string(eventTopic(v)), len(v)) && size < scanBytes
+		return fn(r.off(), string(eventTopic(v)), n) && size < scanBytes
 	})
 }
 

@@ -7,8 +7,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// guardFS ends the process at the first write or sync of the write-ahead log that
-// fails. Pebble itself reports most of these through its logger, but a failure
+// guardFS ends the process at the first write or sync of the write-ahead log, or of a
+// file of values, that fails. Pebble itself reports most of these through its logger, but a failure
 // while it changes to the next log file is a panic there, which ends in a deadlock
 // or a stack trace, depending on who holds what.
 type guardFS struct {
@@ -16,7 +16,9 @@ type guardFS struct {
 	fatal func(format string, args ...any)
 }
 
-func isWAL(name string) bool { return strings.HasSuffix(name, ".log") }
+func isWAL(name string) bool {
+	return strings.HasSuffix(name, ".log") || strings.HasSuffix(name, ".values")
+}
 
 func (g *guardFS) guard(name string, f vfs.File, err error) (vfs.File, error) {
 	if !isWAL(name) {

@@ -20,6 +20,7 @@ const (
 	tableUsage       = 0x14
 	tableLost        = 0x15
 	tablePart        = 0x16
+	tableValues      = 0x17
 	tableRegistry    = 0x20
 	tableDelivery    = 0x30
 	tableByEvent     = 0x31

@@ -24,16 +24,38 @@ type EventAppended struct {
 	Anchor  hark.Offset
 	Part    uint32
 	Written uint32
+
+	outside place // where the data is, if it is in the files; see values.go
 }
 
 func (r *EventAppended) apply(b *pebble.Batch) {
-	n := PartsOf(len(r.Data))
-	first := r.Data[:min(len(r.Data), partBytes)]
-	op := b.SetDeferred(13, len(r.Head)+len(first))
+	if r.outside.length > 0 {
+		r.applyOutside(b)
+	} else {
+		r.applyInside(b)
+	}
+	op := b.SetDeferred(9+len(r.Topic)+9, 0)
 	k := op.Key
+	k[0] = tableTopic
+	binary.BigEndian.PutUint32(k[1:], uint32(r.Tenant))
+	binary.BigEndian.PutUint32(k[5:], uint32(r.Bucket))
+	end := 9 + copy(k[9:], r.Topic)
+	k[end] = 0
+	binary.BigEndian.PutUint64(k[end+1:], uint64(r.Offset))
+	must(op.Finish())
+}
+
+func (r *EventAppended) putKey(k []byte) {
 	k[0] = tableEvent
 	binary.BigEndian.PutUint32(k[1:], uint32(r.Tenant))
 	binary.BigEndian.PutUint64(k[5:], uint64(r.Offset))
+}
+
+func (r *EventAppended) applyInside(b *pebble.Batch) {
+	n := PartsOf(len(r.Data))
+	first := r.Data[:min(len(r.Data), partBytes)]
+	op := b.SetDeferred(13, len(r.Head)+len(first))
+	r.putKey(op.Key)
 	copy(op.Value[copy(op.Value, r.Head):], first)
 	if n > 0 {
 		binary.BigEndian.PutUint64(op.Value[9:], uint64(r.Anchor))
@@ -43,15 +65,16 @@ func (r *EventAppended) apply(b *pebble.Batch) {
 	for i := r.Written; i < n; i++ {
 		r.PartAt(i).apply(b)
 	}
+}
 
-	op = b.SetDeferred(9+len(r.Topic)+9, 0)
-	k = op.Key
-	k[0] = tableTopic
-	binary.BigEndian.PutUint32(k[1:], uint32(r.Tenant))
-	binary.BigEndian.PutUint32(k[5:], uint32(r.Bucket))
-	end := 9 + copy(k[9:], r.Topic)
-	k[end] = 0
-	binary.BigEndian.PutUint64(k[end+1:], uint64(r.Offset))
+func (r *EventAppended) applyOutside(b *pebble.Batch) {
+	op := b.SetDeferred(13, len(r.Head)+placeBytes)
+	r.putKey(op.Key)
+	v := op.Value
+	copy(v, r.Head[:9])
+	v[0] = eventOutside
+	r.outside.put(v[9:])
+	copy(v[9+placeBytes:], r.Head[9:])
 	must(op.Finish())
 }
 
@@ -194,6 +217,7 @@ func (r *EventsRemoved) apply(b *pebble.Batch) {
 	names := bucketKey(tableEventName, r.Tenant, r.Bucket)
 	must(b.DeleteRange(names, names.after(), nil))
 	must(b.Delete(bucketKey(tableUsage, r.Tenant, r.Bucket), nil))
+	must(b.Delete(bucketKey(tableValues, r.Tenant, r.Bucket), nil))
 	set(b, tenantKey(tableLost, r.Tenant), key(nil).off(r.Usage.Last))
 }
 
@@ -260,7 +284,7 @@ type TenantErased struct {
 }
 
 func (r *TenantErased) apply(b *pebble.Batch) {
-	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableEventName, tableUsage, tableLost, tablePart, tableDelivery,
+	for _, table := range []byte{tableEvent, tableTopic, tableIdempotency, tableEventName, tableUsage, tableLost, tablePart, tableValues, tableDelivery,
 		tableByEvent, tableByState, tableAttempt, tableDeliveryUse, tableCursor, tableReplay, tableGap, tableFiltered, tableHealth,
 		tableCapture, tableCaptureBody, tableCaptureUse,
 		tableBatch, tableBatchName, tableOpenBatch, tableOwedBatch,

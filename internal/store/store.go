@@ -40,6 +40,9 @@ type Options struct {
 	MemTableSize uint64
 	// CacheSize is the block cache; 0 for 48 MiB.
 	CacheSize int64
+	// ValueBytes is from where on an event's data is stored outside Pebble; 0 for 4 KiB,
+	// negative for never.
+	ValueBytes int
 	// Logger gets Pebble's messages; nil for none.
 	Logger *slog.Logger
 	// Fatal is called when the disk can no longer be vouched for (a failed WAL
@@ -53,6 +56,8 @@ type Store struct {
 	cache *pebble.Cache
 	fs    vfs.FS
 	dir   string
+
+	values values
 
 	written atomic.Uint64 // writes that returned
 	synced  atomic.Uint64 // and of those, how many are known to be durable
@@ -89,6 +94,10 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("opening the data folder %s: %w", o.Dir, err)
 	}
 	s.db = db
+	s.values.fs, s.values.dir, s.values.least = options.FS, o.FS.PathJoin(o.Dir, "values"), cmpOr(o.ValueBytes, valueBytes)
+	if err := s.recoverValues(); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the data folder %s: %w", o.Dir, err), s.Close())
+	}
 	return s, nil
 }
 
@@ -166,6 +175,7 @@ func PebbleOptions(o Options) *pebble.Options {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		MaxOpenFiles:                1000,
 		BytesPerSync:                512 << 10,
+		WALBytesPerSync:             512 << 10, // behind files of values nobody waits for its sync
 		DisableWAL:                  false,
 		Logger:                      log,
 	}
@@ -183,12 +193,47 @@ func (s *Store) Commit(recs ...Record) error {
 	if len(recs) == 0 {
 		return nil
 	}
-	before := s.written.Load() // what a sync that begins after now covers
-	if err := s.apply(recs, pebble.Sync); err != nil {
-		return err
+	gone := s.removing(recs)
+	wait, err := s.begin(recs, s.values.hasValues(recs))
+	if err == nil {
+		err = wait()
 	}
-	s.raiseSynced(before)
-	return nil
+	if gone != nil && err != nil {
+		return errors.Join(err, gone.snapshot.Close())
+	}
+	if gone != nil {
+		s.remove(gone)
+	}
+	return err
+}
+
+// Begin is the first half of [Store.Commit]; wait, which must be called, is the other. Meanwhile
+// more may begin: of what one caller begins, the first is durable first. It is for the one writer
+// of the log. What has begun may be seen by readers, or not yet.
+func (s *Store) Begin(recs ...Record) (wait func() error, err error) {
+	// What Pebble does not have yet must not be overtaken.
+	return s.begin(recs, s.values.flying.first() != nil || s.values.hasValues(recs))
+}
+
+func (s *Store) begin(recs []Record, framed bool) (wait func() error, err error) {
+	if framed {
+		return s.beginFrame(recs)
+	}
+	before := s.written.Load() // what a sync that begins after now covers
+	b := s.db.NewBatch(keepBatch)
+	for _, r := range recs {
+		r.apply(b)
+	}
+	if err := s.db.ApplyNoSyncWait(b, pebble.Sync); err != nil {
+		return nil, errors.Join(fmt.Errorf("commit: %w", err), b.Close())
+	}
+	return func() error {
+		if err := b.SyncWait(); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+		s.raiseSynced(before)
+		return b.Close()
+	}, nil
 }
 
 // keptBatch is the largest buffer of a batch that is used again: a group of the event log,
@@ -247,7 +292,7 @@ func (s *Store) raiseSynced(write uint64) {
 // Close releases the folder. No iterator may be open.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
-		s.closeErr = s.db.Close()
+		s.closeErr = errors.Join(s.values.close(), s.db.Close())
 		s.cache.Unref()
 	})
 	return s.closeErr
@@ -276,7 +321,7 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	m := s.db.Metrics()
 	return Stats{
-		DiskBytes: m.DiskSpaceUsage(), CompactionDebt: m.Compact.EstimatedDebt, L0Files: m.Levels[0].TablesCount,
+		DiskBytes: m.DiskSpaceUsage() + s.values.books.bytes(), CompactionDebt: m.Compact.EstimatedDebt, L0Files: m.Levels[0].TablesCount,
 		MemTableBytes: m.MemTable.Size, CacheBytes: m.BlockCache.Size, WALBytes: m.WAL.BytesWritten,
 		Flushes: m.Flush.Count, Compactions: m.Compact.Count,
 	}
@@ -340,7 +385,15 @@ func (s *Store) Checkpoint(dir string) error {
 	if err := s.fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	s.values.mu.Lock() // no frame is written meanwhile
+	defer s.values.mu.Unlock()
+	if err := s.landAll(); err != nil {
+		return err
+	}
 	if err := s.db.Checkpoint(s.fs.PathJoin(dir, "pebble"), pebble.WithFlushedWAL()); err != nil {
+		return err
+	}
+	if err := s.copyValues(s.fs.PathJoin(dir, "values"), func(old, name string) error { return vfs.LinkOrCopy(s.fs, old, name) }); err != nil {
 		return err
 	}
 	return writeFormat(s.fs, dir, s.fs.PathJoin(dir, "HARK"))
