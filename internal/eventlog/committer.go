@@ -3,6 +3,8 @@ package eventlog
 import (
 	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/harkhq/hark"
@@ -11,23 +13,28 @@ import (
 
 // commitLoop is the one writer. It returns when the queue is closed and empty.
 func (l *Log) commitLoop() error {
-	w := writer{log: l, next: l.End() + 1, lastReceived: l.index.newest()}
+	w := writer{log: l, next: l.End() + 1, lastReceived: l.index.newest(), begun: make(chan *begun)}
+	var landing sync.WaitGroup
+	landing.Go(w.land)
+	defer landing.Wait()
+	defer close(w.begun)
 	for {
-		for _, c := range l.queue.takeControls() {
-			c.done <- c.do(&w)
+		if cs := l.queue.takeControls(); len(cs) > 0 {
+			w.flying.Wait()
+			for _, c := range cs {
+				c.done <- c.do(&w)
+			}
 		}
 		group, part, held, open := l.queue.next(w.group[:0], w.ahead())
 		w.group = group
 		var err error
-		switch {
+		switch failed := w.failed.Load(); {
+		case failed != nil:
+			err = w.fail(group, *failed)
 		case part != nil:
 			err = w.writeAhead(part)
 		case len(group) > 0:
 			err = w.commit(group)
-			clear(group)
-			// Those just answered come back at once when they publish in a loop: with
-			// them the next group is a full one and not the first comer's alone.
-			runtime.Gosched()
 		case !open:
 			l.refuseAll(errStopped)
 			return nil
@@ -67,6 +74,19 @@ type writer struct {
 	group        []*request
 	records      []store.Record
 	usage        []store.EventUsage
+
+	begun  chan *begun    // to the other half of the writer
+	flying sync.WaitGroup // groups that it has
+	failed atomic.Pointer[error]
+}
+
+// begun is a group that is written and not yet synced.
+type begun struct {
+	group        []*request
+	wait         func() error
+	at           time.Time
+	events, size int
+	heavy        bool
 }
 
 // now is the received time of what is written next: the log's time never goes
@@ -88,6 +108,7 @@ func (w *writer) ahead() hark.Offset {
 
 // writeAhead writes a part of a request that is committed later.
 func (w *writer) writeAhead(part *store.EventPart) error {
+	w.flying.Wait()
 	start := time.Now()
 	if err := w.log.store.Commit(part); err != nil {
 		return fmt.Errorf("appending to the log: %w", err)
@@ -122,25 +143,90 @@ func (w *writer) commit(group []*request) error {
 	for i := range w.usage {
 		w.records = append(w.records, &w.usage[i])
 	}
-	start := time.Now()
-	if err := l.store.Commit(w.records...); err != nil {
-		err = fmt.Errorf("appending to the log: %w", err)
-		for _, r := range group {
-			r.done <- err
-		}
-		return err
+	b := &begun{group: group, at: time.Now(), events: events, size: size, heavy: heavy}
+	if size >= max(overlapBytes, events*overlapMean) && !heavy && started == nil {
+		return w.begin(b)
 	}
-	l.queue.committed(time.Since(start), heavy)
-	l.index.settle(w.usage, started)
-	l.tail.append(group, &l.end)
-	for _, r := range group {
-		r.done <- nil
+	w.flying.Wait()
+	if failed := w.failed.Load(); failed != nil {
+		return w.fail(group, *failed)
+	}
+	b.at = time.Now()
+	if err := l.store.Commit(w.records...); err != nil {
+		return w.fail(group, fmt.Errorf("appending to the log: %w", err))
 	}
 	clear(w.records)
-	if l.cfg.Hooks.Committed != nil {
-		l.cfg.Hooks.Committed(events, size, time.Since(start))
-	}
+	l.index.settle(w.usage, started)
+	w.show(b)
+	// Those just answered come back at once when they publish in a loop: with
+	// them the next group is a full one and not the first comer's alone.
+	runtime.Gosched()
 	return nil
+}
+
+// A group of so many bytes, in large events, takes so long to write that it pays to do it while the
+// one before is synced. Of others there are more in a group when it waits.
+const (
+	overlapBytes = 64 << 10
+	overlapMean  = 2 << 10
+)
+
+// begin writes a group and leaves the rest of its commit to the other half of the writer, which
+// has at most one that is synced and one that is written.
+func (w *writer) begin(b *begun) (err error) {
+	if b.wait, err = w.log.store.Begin(w.records...); err != nil {
+		return w.fail(b.group, fmt.Errorf("appending to the log: %w", err))
+	}
+	clear(w.records)
+	// What comes next is charged on top of this. Readers look no further than the end of the log.
+	w.log.index.settle(w.usage, nil)
+	w.flying.Add(1)
+	w.begun <- b
+	w.group = nil // it has the group, too
+	return nil
+}
+
+// show makes a group that is durable known.
+func (w *writer) show(b *begun) {
+	l, took := w.log, time.Since(b.at)
+	l.queue.committed(took, b.heavy)
+	l.tail.append(b.group, &l.end)
+	for _, r := range b.group {
+		r.done <- nil
+	}
+	clear(b.group)
+	if l.cfg.Hooks.Committed != nil {
+		l.cfg.Hooks.Committed(b.events, b.size, took)
+	}
+}
+
+// fail answers a group that is not committed, after which nothing is.
+func (w *writer) fail(group []*request, err error) error {
+	for _, r := range group {
+		r.done <- err
+	}
+	return err
+}
+
+// land is the other half of the writer: it waits for the sync of each group, and only then shows
+// it to anyone.
+func (w *writer) land() {
+	for b := range w.begun {
+		err := b.wait()
+		if failed := w.failed.Load(); failed != nil {
+			err = *failed
+		} else if err != nil {
+			err = fmt.Errorf("appending to the log: %w", err)
+			w.failed.Store(&err)
+		}
+		if err != nil {
+			w.fail(b.group, err)
+			w.log.queue.signal()
+		} else {
+			w.show(b)
+		}
+		w.flying.Done()
+	}
 }
 
 // number assigns offsets and adds a request's records to the batch.

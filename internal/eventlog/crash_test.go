@@ -63,7 +63,7 @@ var cutConfig = Config{BucketBytes: 300 << 10, TailEvents: 64, RetainEvery: 5 * 
 
 // liveUntilCut runs a server for a while and returns the disk and the ledger at the moment of the cut.
 func liveUntilCut(t *testing.T, rng *rand.Rand, fs *vfs.MemFS, book *ledger, life int) (*vfs.MemFS, *ledger) {
-	r := start(t, store.Options{FS: fs, MemTableSize: 256 << 10}, cutConfig)
+	r := start(t, store.Options{FS: fs, MemTableSize: 256 << 10, ValueBytes: []int{-1, 300, 600}[rng.IntN(3)]}, cutConfig)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var wg sync.WaitGroup

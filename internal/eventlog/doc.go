@@ -16,7 +16,7 @@
 // make everyone wait longer, are paced while other tenants publish small ones, and large
 // data is then written ahead in parts, one between two groups (pace.go). It assigns
 // offsets, commits the group as one synced batch, appends to the tail together
-// with moving the end, then answers. A request is one batch or part of one: it is there whole or
+// with moving the end, then answers. A group of large data is written while the one before it is synced. A request is one batch or part of one: it is there whole or
 // not at all.
 //
 // # Reading

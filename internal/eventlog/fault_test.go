@@ -50,14 +50,14 @@ var (
 	writes = []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpFilePreallocate, errorfs.OpCreate, errorfs.OpReuseForWrite}
 )
 
-// TestDiskFailure: a WAL that cannot be synced or written ends the process with
+// TestDiskFailure: a WAL, or a file of values, that cannot be synced or written ends the process with
 // status 74, and nothing is acknowledged from then on. The real thing, in a process.
 func TestDiskFailure(t *testing.T) {
 	if kind := os.Getenv("HARK_TEST_DISK_FAILURE"); kind != "" {
 		appendOnFailingDisk(t, kind)
 		return
 	}
-	for _, kind := range []string{"sync", "full"} {
+	for _, kind := range []string{"sync", "full", "sync values", "full values"} {
 		t.Run(kind, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0], "-test.run=^TestDiskFailure$")
 			cmd.Env = append(os.Environ(), "HARK_TEST_DISK_FAILURE="+kind)
@@ -77,6 +77,11 @@ func TestDiskFailure(t *testing.T) {
 
 func appendOnFailingDisk(t *testing.T, kind string) {
 	f := &failing{suffix: ".log", kinds: syncs, err: errors.New("the disk is on fire")}
+	kind, values := strings.CutSuffix(kind, " values")
+	size := 3000
+	if values {
+		f.suffix, size = ".values", 100000
+	}
 	if kind == "full" {
 		f.kinds, f.err = writes, syscall.ENOSPC
 	}
@@ -89,7 +94,7 @@ func appendOnFailingDisk(t *testing.T, kind string) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := r.Append(t.Context(), 1, []hark.Event{event("a", strings.Repeat("x", 100000))}, Idempotency{}); err == nil {
+			if _, err := r.Append(t.Context(), 1, []hark.Event{event("a", strings.Repeat("x", size))}, Idempotency{}); err == nil {
 				fmt.Println("ACKNOWLEDGED AFTER")
 			}
 		})
