@@ -51,7 +51,7 @@ func (f *fake) boot(t testing.TB) {
 }
 
 func openStore(t testing.TB, fs vfs.FS) *store.Store {
-	s, err := store.Open(store.Options{Dir: "data", FS: fs, Fatal: func(msg string) { panic(msg) }})
+	s, err := store.Open(store.Options{Dir: "data", FS: fs, ValueBytes: 20, Fatal: func(msg string) { panic(msg) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,7 +148,7 @@ var quick = Limits{Page: 64, Patience: 10 * time.Second, HoldFor: 100 * time.Mil
 // open starts a world on a file system; it ends with the test, or before by stop.
 func openWorld(t testing.TB, fs vfs.FS, dir *fakeDirectory, fake *fakeSender, lim Limits) *world {
 	t.Helper()
-	s, err := store.Open(store.Options{FS: fs, Dir: "data"})
+	s, err := store.Open(store.Options{FS: fs, Dir: "data", ValueBytes: 20})
 	if err != nil {
 		t.Fatal(err)
 	}

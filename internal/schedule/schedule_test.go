@@ -52,7 +52,7 @@ func (w *world) Once(ctx context.Context, t hark.TenantID, idem eventlog.Idempot
 
 func open(t testing.TB, fs *vfs.MemFS, clock *atomic.Int64, cfg Config) *world {
 	t.Helper()
-	st, err := store.Open(store.Options{FS: fs, Dir: "data", MemTableSize: 256 << 10})
+	st, err := store.Open(store.Options{FS: fs, Dir: "data", MemTableSize: 256 << 10, ValueBytes: 20})
 	if err != nil {
 		t.Fatal(err)
 	}
