@@ -39,7 +39,11 @@ func TestRun(t *testing.T) {
 		if w.Name == "none" {
 			continue
 		}
-		if bytes := 10 * 60 * EventBytes; w.Down < float64(bytes)*0.8 { // each client had each event
+		share := 0.8 // each client had each event
+		if w.Name == "poll1" {
+			share = 0.3 // many of them with a poll after the time that is measured
+		}
+		if bytes := 10 * 60 * EventBytes; w.Down < float64(bytes)*share {
 			t.Errorf("%s: %v bytes down", w.Name, w.Down)
 		}
 		if w.P50 <= 0 || w.P99 < w.P50 || w.Name == "poll1" && w.P99 < 100 {
