@@ -10,18 +10,13 @@ import (
 // removal is what a commit takes out of the files.
 type removal struct {
 	snapshot *pebble.Snapshot // with the events that are gone
-	spans    []goneSpan
 	all      []goneEvents
-}
-
-type goneSpan struct {
-	tenant hark.TenantID
-	bucket Bucket // 0 for all
 }
 
 // goneEvents are a tenant's, to be looked for in the files of buckets that others still need.
 type goneEvents struct {
 	tenant   hark.TenantID
+	bucket   Bucket // 0 for all
 	from, to hark.Offset
 }
 
@@ -32,17 +27,15 @@ func (s *Store) removing(recs []Record) *removal {
 		switch r := r.(type) {
 		case *EventsRemoved:
 			if s.values.books.has(r.Tenant, r.Bucket) {
-				m.spans = append(m.spans, goneSpan{r.Tenant, r.Bucket})
-				m.all = append(m.all, goneEvents{r.Tenant, r.Usage.First, r.Usage.Last + 1})
+				m.all = append(m.all, goneEvents{r.Tenant, r.Bucket, r.Usage.First, r.Usage.Last + 1})
 			}
 		case *TenantErased:
 			if s.values.books.has(r.Tenant, 0) {
-				m.spans = append(m.spans, goneSpan{tenant: r.Tenant})
-				m.all = append(m.all, goneEvents{r.Tenant, 0, ^hark.Offset(0)})
+				m.all = append(m.all, goneEvents{tenant: r.Tenant, to: ^hark.Offset(0)})
 			}
 		}
 	}
-	if len(m.spans) == 0 {
+	if len(m.all) == 0 {
 		return nil
 	}
 	m.snapshot = s.db.NewSnapshot()
@@ -65,7 +58,7 @@ func (k *books) has(t hark.TenantID, b Bucket) bool {
 	return false
 }
 
-func (k *books) remove(g goneSpan) {
+func (k *books) remove(g goneEvents) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for b, tenants := range k.held {
@@ -75,6 +68,18 @@ func (k *books) remove(g goneSpan) {
 			}
 		}
 	}
+}
+
+// anyOf reports whether there is a file of a bucket, 0 for any.
+func (k *books) anyOf(b Bucket) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for f := range k.sizes {
+		if b == 0 || f.bucket == b {
+			return true
+		}
+	}
+	return false
 }
 
 // unused are the files of buckets in which nobody has anything, but one that is written to.
@@ -99,8 +104,9 @@ func (s *Store) removeUnused() {
 		but = v.out.id.bucket
 	}
 	for _, f := range v.books.unused(but) {
-		v.reading.forget(f)
+		v.reading.forget(f) // some systems remove no file that is open
 		_ = v.fs.Remove(v.fs.PathJoin(v.dir, f.name()))
+		v.reading.forget(f) // a late reader may have opened it in between
 	}
 }
 
@@ -108,14 +114,17 @@ func (s *Store) removeUnused() {
 // reads what there was.
 func (s *Store) remove(m *removal) {
 	v := &s.values
-	for _, g := range m.spans {
+	for _, g := range m.all {
 		v.books.remove(g)
 	}
 	v.mu.Lock()
 	s.removeUnused()
 	v.mu.Unlock()
+	m.all = slices.DeleteFunc(m.all, func(g goneEvents) bool { return !v.books.anyOf(g.bucket) })
 	v.punches.Go(func() {
 		defer m.snapshot.Close()
+		v.punch.Lock()
+		defer v.punch.Unlock()
 		p := puncher{store: s}
 		for _, g := range m.all {
 			if p.events(m.snapshot, g) != nil {

@@ -59,7 +59,8 @@ func (s *Store) recoverValues() error {
 	}
 	s.removeUnused()
 	if clean {
-		return nil
+		v.books.mark, _, err = s.valuesApplied()
+		return err
 	}
 	// What was not acknowledged must not be found again behind what comes now: files without
 	// anything are gone for good, and of those that stay nothing is applied any more.
@@ -68,7 +69,8 @@ func (s *Store) recoverValues() error {
 	}
 	b := s.db.NewBatch()
 	defer b.Close()
-	set(b, valuesMark, markValue(v.books.last(), ^uint64(0)))
+	v.books.mark = v.books.last()
+	set(b, valuesMark, markValue(v.books.mark, ^uint64(0)))
 	return b.Commit(pebble.Sync)
 }
 

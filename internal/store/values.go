@@ -103,6 +103,7 @@ type values struct {
 	reading handles
 	books   books
 	punches sync.WaitGroup
+	punch   sync.Mutex // held while one commit's holes are looked for: many may wait
 	closing atomic.Bool
 }
 
@@ -335,6 +336,7 @@ type books struct {
 	mu    sync.Mutex // guards below
 	held  map[Bucket]map[hark.TenantID]uint64
 	sizes map[valueFile]uint64
+	mark  valueFile    // that of the start: what is before it is not applied again
 	dirty []ValuesHeld // since apply
 }
 
@@ -402,11 +404,15 @@ func (k *books) last() (last valueFile) {
 	return last
 }
 
-// next is the number of a bucket's next file.
+// next is the number of a bucket's next file. It is beyond the mark though the files up to that
+// may be gone, with the one tenant that had something in them.
 func (k *books) next(b Bucket) uint32 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	number := uint32(0)
+	if b == k.mark.bucket {
+		number = k.mark.number
+	}
 	for f := range k.sizes {
 		if f.bucket == b {
 			number = max(number, f.number)

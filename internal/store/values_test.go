@@ -229,6 +229,38 @@ func TestValuesForgotten(t *testing.T) {
 	wants(t, s, 1, 1, one)
 }
 
+// TestValuesAfterErasure: what is written to a bucket whose files all went with their tenant is
+// applied after a crash, as its file is not one of those that were applied before.
+func TestValuesAfterErasure(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	first := hark.Offset(1)
+	for life := range hark.TenantID(3) {
+		s := open(t, Options{FS: fs})
+		for i := range hark.Offset(3) {
+			rec, _ := valued(life+1, 1, first+i, 9000)
+			commit(t, s, rec)
+		}
+		if life == 1 {
+			fs = cut(fs) // with files of one life that were applied, and of one that were not
+		} else if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, Options{FS: fs})
+		wants(t, s, life+1, first, func() []byte { _, data := valued(life+1, 1, first, 9000); return data }())
+		commit(t, s, &TenantErased{Tenant: life + 1, End: first + 2})
+		rec, data := valued(100, 1, first+3, 5000)
+		commit(t, s, rec)
+		fs = cut(fs)
+		s = open(t, Options{FS: fs})
+		wants(t, s, 100, first+3, data)
+		commit(t, s, &TenantErased{Tenant: 100, End: first + 3})
+		first += 4
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func blocks(t *testing.T, s *Store, name string) int64 {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(s.values.dir, name))
