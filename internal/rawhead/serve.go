@@ -35,13 +35,15 @@ func (c *conn) readIdle(p []byte) (int, error) {
 		if !keep {
 			return 0, io.EOF
 		}
+		// Whatever deadline the handler left: also when the next request has begun, as net/http sets
+		// its own no sooner than it has four bytes of it.
+		idleUntil := time.Time{}
+		if idle := c.listener.cfg.Idle; idle > 0 {
+			idleUntil = time.Now().Add(idle)
+		}
+		c.Conn.SetReadDeadline(idleUntil)
 		// Line ends after a body: net/http allows them after a POST of its own.
 		for n = copy(p, bytes.TrimLeft(rest, "\r\n")); n == 0 && err == nil; n = copy(p, bytes.TrimLeft(p[:n], "\r\n")) {
-			idleUntil := time.Time{}
-			if idle := c.listener.cfg.Idle; idle > 0 {
-				idleUntil = time.Now().Add(idle)
-			}
-			c.Conn.SetReadDeadline(idleUntil)
 			n, err = c.Conn.Read(p)
 		}
 	}

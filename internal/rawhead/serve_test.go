@@ -351,6 +351,20 @@ func TestPlainIdle(t *testing.T) {
 	}
 }
 
+// TestPlainIdleBegun: so it does when a byte of the next request came with the last one, whatever
+// deadline its handler left.
+func TestPlainIdleBegun(t *testing.T) {
+	w := startTwoWays(t, func(rw http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(rw).SetReadDeadline(time.Time{})
+	})
+	w.listener.cfg.Idle = 100 * time.Millisecond
+	conn, in := w.dial(t, w.direct)
+	io.WriteString(conn, post("a", "")+"P")
+	if answer, err := io.ReadAll(in); err != nil || bytes.Count(answer, []byte("200 OK")) != 1 {
+		t.Errorf("%q %v", answer, err)
+	}
+}
+
 // TestPlainTLS: plain requests over TLS have its state, as others do.
 func TestPlainTLS(t *testing.T) {
 	cert := httptest.NewUnstartedServer(nil)
