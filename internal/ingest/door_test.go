@@ -588,3 +588,28 @@ func liveHeap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// TestBodies: one body is known by one sum, and no other has it; nor has it at another source.
+func TestBodies(t *testing.T) {
+	mine, err := newBodies("token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _ := newBodies("token")
+	other, _ := newBodies("another")
+	seen := map[[32]byte]string{}
+	for _, body := range []string{"", "\x00", "\x00\x00", "a", "b", strings.Repeat("a", 15), strings.Repeat("a", 16), strings.Repeat("a", 17),
+		strings.Repeat("a", 8192), strings.Repeat("a", 8191) + "b", "b" + strings.Repeat("a", 8191)} {
+		sum := mine.of([]byte(body))
+		if was, ok := seen[sum]; ok {
+			t.Errorf("%.20q and %.20q are one", was, body)
+		}
+		seen[sum] = body
+		if again.of([]byte(body)) != sum {
+			t.Errorf("%.20q is another after a restart", body)
+		}
+		if other.of([]byte(body)) == sum {
+			t.Errorf("%.20q is the same at another source", body)
+		}
+	}
+}

@@ -18,6 +18,7 @@ type opened struct {
 	src       *hark.Source
 	id        string
 	verifier  *scheme.Source
+	bodies    bodies
 	templates *templates
 	networks  []netip.Prefix
 	response  response
@@ -44,6 +45,9 @@ func (o *opened) allows(a netip.Addr) bool {
 func openSource(cfg *Config, src *hark.Source) (*opened, error) {
 	o := &opened{src: src, id: src.ID.String()}
 	var err error
+	if o.bodies, err = newBodies(src.Token); err != nil {
+		return nil, err
+	}
 	if o.verifier, err = scheme.Open(cfg.Schemes, src); err != nil {
 		return nil, err
 	}

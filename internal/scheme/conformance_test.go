@@ -176,42 +176,6 @@ func (c *conformance) manySecrets() {
 	c.wants("a second to go", c.source(two, old), c.signed(0, signedAt), OK)
 }
 
-// bodyMACs: where the signature is of the body alone it tells bodies apart, and a retry is one
-// though its sender has a new secret by now. Elsewhere a retry has another signature.
-func (c *conformance) bodyMACs() {
-	s, r := c.usual(), c.signed(0, signedAt)
-	first := c.wants("signed", s, r, OK).BodyMAC
-	if alone := s.recipe != nil && s.recipe.hash != "sha1" && len(s.pieces) == 1 && s.pieces[0].kind == "body"; !alone {
-		if first != ([32]byte{}) {
-			c.Errorf("a MAC of more than the body: %x", first)
-		}
-		return
-	}
-	if first == ([32]byte{}) {
-		c.Error("no MAC of the body")
-	}
-	one, two := secret(c.secrets[0]), secret(c.secrets[1])
-	for _, expires := range []time.Time{signedAt, signedAt.Add(time.Hour)} { // over, and still verifying
-		one.Expires = expires
-		if got := c.wants("with the new secret", c.source(two, one), c.signed(1, signedAt), OK).BodyMAC; got != first {
-			c.Errorf("the old secret ends at %v: %x, and it was %x", expires, got, first)
-		}
-	}
-	if got := c.wants("with the old secret", c.source(two, one), r, OK).BodyMAC; got != first {
-		c.Errorf("%x, and it was %x", got, first)
-	}
-	if got := c.wants("with a further secret", c.source(secret(c.secrets[0]), two), r, OK).BodyMAC; got != first {
-		c.Errorf("%x, and it was %x", got, first)
-	}
-	r.Body = append(bytes.Clone(r.Body), ' ')
-	if err := s.Sign(r, signedAt); err != nil {
-		c.Fatal(err)
-	}
-	if got := c.wants("another body", s, r, OK).BodyMAC; got == first {
-		c.Errorf("another body has the same MAC: %s", r.Body)
-	}
-}
-
 // bodyMutations: no byte of the body can be changed, added or taken.
 func (c *conformance) bodyMutations() {
 	s, r := c.usual(), c.signed(0, signedAt)

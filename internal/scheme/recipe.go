@@ -77,7 +77,7 @@ func (rc *recipe) verify(s *Source, r *Request) Verdict {
 			return v
 		}
 	}
-	secret, body := rc.matching(s, r, &got)
+	secret := rc.matching(s, r, &got)
 	if secret < 0 {
 		return rc.diagnose(s, r, &got)
 	}
@@ -91,9 +91,7 @@ func (rc *recipe) verify(s *Source, r *Request) Verdict {
 			return v
 		}
 	}
-	v := passed(secret)
-	v.BodyMAC = body
-	return v
+	return passed(secret)
 }
 
 // read takes out of the headers what rc needs; a verdict without a reason is none.
@@ -189,20 +187,17 @@ func (rc *recipe) signatureWords() string {
 	return fmt.Sprintf("%d hex digits", hex.EncodedLen(n))
 }
 
-// matching returns the number of the secret that signed r, or -1, and [Verdict.BodyMAC].
-func (rc *recipe) matching(s *Source, r *Request, got *sent) (secret int, body [sha256.Size]byte) {
+// matching returns the number of the secret that signed r, or -1.
+func (rc *recipe) matching(s *Source, r *Request, got *sent) (secret int) {
 	for i := range s.live(r.Received) {
 		one := s.macs[i].of(s.pieces, r, got)
 		signed := rc.isSigned(got, one.sum)
-		if signed && s.signsBodyAlone() {
-			body = s.bodyMAC(r, i, one.sum)
-		}
 		s.macs[i].done(one)
 		if signed {
-			return i, body
+			return i
 		}
 	}
-	return -1, body
+	return -1
 }
 
 // isSigned reports whether one of the signatures is sum.

@@ -1,7 +1,6 @@
 package scheme
 
 import (
-	"crypto/sha256"
 	"fmt"
 )
 
@@ -40,10 +39,6 @@ type Verdict struct {
 	Detail string `json:"detail,omitempty"`
 	// Secret is the number of the secret that matched, from 0; -1 for none.
 	Secret int `json:"-"`
-	// BodyMAC tells the body of a request that passed from every other: the same for the same
-	// body of the same source, until a secret that was replaced is forgotten. It is zero where
-	// the signature is not of the body alone.
-	BodyMAC [sha256.Size]byte `json:"-"`
 }
 
 // OK reports whether the request may pass.
