@@ -142,7 +142,7 @@ func TestChatPageIsAnOption(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.open(w.server.URL + "/demo/chat")
-	p.says("#login", "who you are")
+	p.says("#login[open]", "who you are")
 	p.fill("#token", made.Token)
 	p.key("Enter")
 	p.says("#state", "live")

@@ -32,7 +32,6 @@ func TestConformance(t *testing.T) {
 					return
 				}
 				t.Run("secrets", c.with((*conformance).manySecrets))
-				t.Run("body MAC", c.with((*conformance).bodyMACs))
 				t.Run("body", c.with((*conformance).bodyMutations))
 				t.Run("headers", c.with((*conformance).headerMutations))
 				t.Run("url", c.with((*conformance).urlMutations))
