@@ -168,7 +168,7 @@ func (w *writer) commit(group []*request) error {
 // one before is synced. Of others there are more in a group when it waits.
 const (
 	overlapBytes = 64 << 10
-	overlapMean  = 2 << 10
+	overlapMean  = 4 << 10 // so that it is in a file of values, like what it overlaps
 )
 
 // begin writes a group and leaves the rest of its commit to the other half of the writer, which

@@ -1,7 +1,6 @@
 package scheme
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"

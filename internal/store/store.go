@@ -258,7 +258,7 @@ func (s *Store) apply(recs []Record, o *pebble.WriteOptions) error {
 
 // Write applies records as one batch and does not wait for a sync: they are
 // visible, and durable once [Store.Synced] says so of the number it returns,
-// which any later commit brings about. It is for what nobody is told yet.
+// which a later commit brings about, but not one of the log's. It is for what nobody is told yet.
 func (s *Store) Write(recs ...Record) (uint64, error) {
 	if err := s.apply(recs, pebble.NoSync); err != nil {
 		return 0, err
