@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,7 +27,7 @@ type hook struct {
 // would change.
 func hookBody(token string) []byte {
 	random := rand.New(rand.NewPCG(hash(token), 4))
-	return fmt.Appendf(nil, "{ \"token\" :\"%s\",\t\"n\":1.0e2, \"n\":%d,\r\n \"text\":\"\\u00e9\\/é%s\"}\n", token, random.IntN(1000), strings.Repeat("<", random.IntN(600)))
+	return fmt.Appendf(nil, "{ \"token\" :\"%s\",\t\"n\":1.0e2, \"n\":%d,\r\n \"text\":\"\\u00e9\\/é%s\"}\n", token, random.IntN(1000), padding(random, "<", 600))
 }
 
 // order is one batch and what became of it.

@@ -102,7 +102,7 @@ func (b *book) compose(random *rand.Rand, n int) *publication {
 	for i := range n {
 		token := fmt.Sprintf("%s.%d", p.name, i)
 		topic := topics[random.IntN(len(topics))]
-		e := testenv.Event{Topic: topic, Data: payload{token, p.name, n, strings.Repeat("x", random.IntN(400))}}
+		e := testenv.Event{Topic: topic, Data: payload{token, p.name, n, padding(random, "x", 400)}}
 		if strings.HasPrefix(topic, "ord.") && random.IntN(8) > 0 {
 			e.Key = fmt.Sprintf("key%d", random.IntN(6))
 		}
@@ -113,6 +113,14 @@ func (b *book) compose(random *rand.Rand, n int) *publication {
 	}
 	b.pubs = append(b.pubs, p)
 	return p
+}
+
+// padding is short, or at times so long that the event's data is in a file of values.
+func padding(random *rand.Rand, letter string, short int) string {
+	if random.IntN(12) == 0 {
+		return strings.Repeat(letter, 4<<10+random.IntN(20<<10))
+	}
+	return strings.Repeat(letter, random.IntN(short))
 }
 
 // send publishes and notes the outcome. Without an answer the outcome is open.
