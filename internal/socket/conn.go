@@ -458,16 +458,24 @@ func (c *Conn) do(w *work) (ok bool) {
 // a slow client is not a lost one. Without ok, the connection is gone.
 func (c *Conn) Send(b []byte) (ok bool) { return c.writeFrame(opText, b) == nil }
 
-// sendPing sends a ping, whose answer is awaited from now on.
+// sendPing sends a ping. Its answer is awaited from before: it may come before the write returns.
 func (c *Conn) sendPing() (ok bool) {
+	c.mu.Lock()
+	c.pongBy = c.pongLate()
+	c.mu.Unlock()
 	if c.writeFrame(opPing, nil) != nil {
 		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pongBy = time.Now().Add(c.group.cfg.PongWithin).UnixMilli()
+	if c.pongBy != 0 { // a slow write is not a late answer
+		c.pongBy = c.pongLate()
+	}
 	return true
 }
+
+// pongLate is when an answer to a ping that is sent now is late, in Unix milliseconds.
+func (c *Conn) pongLate() int64 { return time.Now().Add(c.group.cfg.PongWithin).UnixMilli() }
 
 // handshakeWithin is how long a client may take to answer our close frame.
 const handshakeWithin = 5 * time.Second

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -123,6 +124,73 @@ func TestEcho(t *testing.T) {
 	if why := <-e.gone; why != "gone" {
 		t.Errorf("gone for %q", why)
 	}
+}
+
+// tardy is a connection on which a ping's write returns after its answer was heard.
+type tardy struct {
+	net.Conn
+	heard chan struct{}
+}
+
+func (c tardy) Write(b []byte) (n int, err error) {
+	n, err = c.Conn.Write(b)
+	if bytes.Equal(b, []byte{0x80 | opPing, 0}) {
+		<-c.heard
+	}
+	return n, err
+}
+
+// attentive tells of pongs.
+type attentive struct {
+	*echo
+	heard chan struct{}
+}
+
+func (a attentive) Control() bool { a.heard <- struct{}{}; return true }
+
+// TestPongFirst: a client may answer a ping before its write returned, and stays.
+func TestPongFirst(t *testing.T) {
+	g, err := NewGroup(Config{PingEvery: time.Minute, SlowAfter: time.Minute, PongWithin: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	here, there := net.Pipe()
+	defer there.Close()
+	a := attentive{&echo{limit: 100, gone: make(chan string, 1)}, make(chan struct{})}
+	a.conn = newConn(g, a)
+	a.conn.net = tardy{here, a.heard}
+	a.conn.Enter()
+	a.conn.Begin()
+	now := time.Now()
+	for range 3 {
+		a.conn.sweep(now)
+		now = now.Add(2 * g.cfg.PingEvery)
+		a.conn.sweep(now) // pings
+		var ping [2]byte
+		if _, err := io.ReadFull(there, ping[:]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := there.Write([]byte{0x80 | opPong, 0x80, 0, 0, 0, 0}); err != nil {
+			t.Fatal(err)
+		}
+		for done := false; !done; runtime.Gosched() {
+			a.conn.mu.Lock()
+			done = !a.conn.active
+			a.conn.mu.Unlock()
+		}
+		for range 2 { // once more than it takes to be cut
+			now = now.Add(2 * g.cfg.PongWithin)
+			a.conn.sweep(now)
+		}
+	}
+	select {
+	case why := <-a.gone:
+		t.Errorf("a client that answered is gone: %s", why)
+	default:
+	}
+	a.conn.Cut()
+	<-a.gone
 }
 
 // TestEnds: who ends it, how, and what the other is told.
