@@ -407,6 +407,22 @@ func TestSlowDevice(t *testing.T) {
 	}
 }
 
+// TestSlowHead: also a page that is nearly full waits for its first device no longer.
+func TestSlowHead(t *testing.T) {
+	const page = 64
+	now := time.Now()
+	for n := range page {
+		w := &window{a: &Audiences{lim: Limits{Page: page, Patience: time.Second}}, begun: n + 1}
+		for range w.begun {
+			w.ring = append(w.ring, &entry{state: done})
+		}
+		w.ring[0].state, w.ring[0].started = sending, now.Add(-2*time.Second)
+		if room := !w.full(); room == (w.ready(now) > 0) {
+			t.Errorf("%d entries: there is room %v, and %d of them can be committed", w.begun, room, w.ready(now))
+		}
+	}
+}
+
 // TestStopAndResume: a stop gives a job back, and the next start goes on behind what was done.
 func TestStopAndResume(t *testing.T) {
 	fs, dir, fake := vfs.NewMem(), newDirectory(), newFake()

@@ -147,7 +147,7 @@ func (w *window) fill() error {
 	w.mu.Lock()
 	room := w.a.lim.Page - len(w.ring)
 	ready := len(w.ring) - w.begun
-	skip := w.end || w.stop != nil || w.failed != nil || room < min(readAhead, w.a.lim.Page/2) || ready >= readAhead
+	skip := w.end || w.stop != nil || w.failed != nil || w.full() || ready >= readAhead
 	w.mu.Unlock()
 	if skip {
 		return nil
@@ -164,6 +164,11 @@ func (w *window) fill() error {
 	w.ring = append(w.ring, more...)
 	w.end = end
 	return nil
+}
+
+// full reports whether the page takes no more until some of it is committed. The caller holds mu.
+func (w *window) full() bool {
+	return w.a.lim.Page-len(w.ring) < min(readAhead, w.a.lim.Page/2)
 }
 
 // refresh takes up the audience's settings as they are now.
@@ -233,9 +238,9 @@ func (w *window) commitSome() {
 // ready is how many entries could be a page now. The caller holds mu.
 func (w *window) ready(now time.Time) int {
 	n := 0
-	full := len(w.ring) >= w.a.lim.Page || w.end || w.stop != nil
+	waited := w.full() || w.end || w.stop != nil // for, by all that comes behind
 	for _, e := range w.ring[:w.begun] {
-		if e.state != done && !(full && now.Sub(e.started) > w.a.lim.Patience) {
+		if e.state != done && !(waited && now.Sub(e.started) > w.a.lim.Patience) {
 			break
 		}
 		n++
