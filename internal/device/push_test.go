@@ -380,8 +380,14 @@ func TestAnyDevice(t *testing.T) {
 // TestSlowDevice: one that does not answer holds up its page for a moment only, and what
 // comes of it at last takes the place of its retry.
 func TestSlowDevice(t *testing.T) {
+	for name, patience := range map[string]time.Duration{"left with the others": commitEvery / 2, "left behind them": 3 * commitEvery} {
+		t.Run(name, func(t *testing.T) { testSlowDevice(t, patience) })
+	}
+}
+
+func testSlowDevice(t *testing.T, patience time.Duration) {
 	impatient := quick
-	impatient.Patience = 50 * time.Millisecond
+	impatient.Patience, impatient.Lease = patience, time.Hour
 	w := openWorld(t, vfs.NewMem(), newDirectory(), newFake(), impatient)
 	for i := range 500 {
 		w.device(fmt.Sprint("t", i), "", "news")
@@ -394,7 +400,15 @@ func TestSlowDevice(t *testing.T) {
 		return push.Result{Outcome: push.Accepted}
 	})
 	e := w.publish("news", aMessage)
-	if tally := w.push(e); tally.Devices != 500 || tally.Retrying < 2 || tally.Accepted+tally.Retrying != 500 {
+	held := time.AfterFunc(time.Minute, func() {
+		t.Error("the push waits for a device")
+		close(hang)
+	})
+	tally := w.push(e)
+	if !held.Stop() {
+		return
+	}
+	if tally.Devices != 500 || tally.Retrying < 2 || tally.Accepted+tally.Retrying != 500 {
 		t.Errorf("%+v", tally)
 	}
 	if w.Waiting() < 2 {
