@@ -66,7 +66,7 @@ func (c *callbacks) wait(t *testing.T) hark.BatchReport {
 	select {
 	case r := <-c.got:
 		return r
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no callback came")
 	}
 	panic("unreachable")
@@ -568,7 +568,7 @@ func TestBatchRestart(t *testing.T) {
 	rest := fmt.Sprintf(`"callback":{"url":%q}`, told.URL)
 	waits := sendBatch(t, s.URL(), 20, "a", rest)
 	expires := sendBatch(t, s.URL(), 20, "a", rest+`,"deadline":"2s"`)
-	for end := time.Now().Add(10 * time.Second); showBatch(t, s.URL(), expires.ID).Counts.Delivered < 20; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); showBatch(t, s.URL(), expires.ID).Counts.Delivered < 20; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the destination that is not paused does not get its events")
 		}

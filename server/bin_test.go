@@ -146,7 +146,7 @@ type events struct {
 
 func listen(t *testing.T, base, bin, after string) (*events, context.CancelFunc) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	req, _ := http.NewRequestWithContext(ctx, "GET", base+"/v1/bins/"+bin+"/live?bodies=true", nil)
 	if after != "" {
 		req.Header.Set("Last-Event-ID", after)

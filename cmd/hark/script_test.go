@@ -51,7 +51,7 @@ func freeAddr(t *testing.T) string {
 }
 
 // patience bounds every wait; nothing that works takes nearly as long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // poll tries until it works.
 func poll(ts *testscript.TestScript, what string, try func() bool) {

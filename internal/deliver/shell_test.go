@@ -151,7 +151,7 @@ func (n *node) publish(topic string, count int) []hark.EventID {
 
 func (n *node) eventually(what string, ok func() bool) {
 	n.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if ok() {
 			return
 		}

@@ -48,7 +48,7 @@ func newClient(t testing.TB, cfg Config) *Client {
 
 func get(t testing.TB, c *Client, url string) (Response, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {

@@ -298,7 +298,7 @@ func TestMercurePresence(t *testing.T) {
 		t.Error(topic, active)
 	}
 	b.hub.Drain(time.Second)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		found, _ := b.m.presence.subscriptions(hark.DefaultTenant, "", "")
 		if len(found) == 0 {

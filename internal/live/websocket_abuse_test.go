@@ -35,7 +35,7 @@ func (w *world) bare(early []byte) *bare {
 		w.Fatal(err)
 	}
 	w.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	conn.Write(append([]byte(upgradeRequest), early...))
 	b := &bare{w, conn, bufio.NewReader(conn)}
 	res, err := http.ReadResponse(b.r, nil)
@@ -346,13 +346,7 @@ func TestSlowSocket(t *testing.T) {
 	if n, _ := take(slow); n != rounds*each {
 		t.Errorf("%d events", n)
 	}
-	deadline := time.Now().Add(20 * time.Second)
-	for w.hub.Streams() > 2 {
-		if time.Now().After(deadline) {
-			t.Fatal("it is still there")
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	w.until("it is still there", func() bool { return w.hub.Streams() <= 2 })
 	n, last := take(never)
 	if last.Type != "end" || last.Reason != "slow" || last.Reconnect == 0 {
 		t.Errorf("after %d events: %+v", n, last)
@@ -436,13 +430,7 @@ func TestSocketsChurn(t *testing.T) {
 	}
 	close(stop)
 	<-done
-	deadline := time.Now().Add(15 * time.Second)
-	for w.hub.Streams() > 0 {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d connections are left", w.hub.Streams())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	w.until("connections are left", func() bool { return w.hub.Streams() == 0 })
 	if n := w.hub.Feeds(); n != 0 {
 		t.Errorf("%d feeds are left", n)
 	}

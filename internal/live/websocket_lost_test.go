@@ -65,7 +65,7 @@ func TestLostWhileSubscribing(t *testing.T) {
 	w.publish("a", 0, 1)
 	<-telling
 	close(log.answer)
-	w.until(10*time.Second, "the subscription is not given up", func() bool { return running("live.(*feed).remove(") })
+	w.until("the subscription is not given up", func() bool { return running("live.(*feed).remove(") })
 	close(goOn)
-	w.until(10*time.Second, "the pump waits for a client that is gone", func() bool { return w.hub.Feeds() == 1 })
+	w.until("the pump waits for a client that is gone", func() bool { return w.hub.Feeds() == 1 })
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 	"github.com/harkhq/hark/internal/live"
@@ -61,7 +60,7 @@ func TestPatternsOfManyTenants(t *testing.T) {
 		t.Error("what came free is not kept for tenants that have few")
 	}
 	other.CloseNow()
-	w.until(5*time.Second, "a connection that is gone left its patterns", func() bool { return take(greedy, "again") })
+	w.until("a connection that is gone left its patterns", func() bool { return take(greedy, "again") })
 	if take(greedy, "more") {
 		t.Error("what ended made more room than it had taken")
 	}
@@ -82,7 +81,7 @@ func TestSeatOfWhoSaysLater(t *testing.T) {
 	if said := c.wantClose(4003); len(said) != 1 || said[0].Reason != "overloaded" || said[0].Reconnect < 5000 {
 		t.Errorf("%+v", said)
 	}
-	w.until(5*time.Second, "it leaves", func() bool { return w.hub.Streams() == 62 })
+	w.until("it leaves", func() bool { return w.hub.Streams() == 62 })
 	for range 2 {
 		c = w.late()
 		c.say(`{"type":"auth","token":"other"}`)

@@ -158,7 +158,7 @@ type message struct {
 // open connects without a word.
 func (w *world) open(t testing.TB) *browser {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(w.http.URL, "http")+"/push/", &websocket.DialOptions{Subprotocols: []string{"push-notification"}})
 	if err != nil {
@@ -204,7 +204,7 @@ func (b *browser) say(v any) {
 // hear returns the next message.
 func (b *browser) hear() message {
 	b.Helper()
-	m, err := b.listen(10 * time.Second)
+	m, err := b.listen(time.Minute)
 	if err != nil {
 		b.Fatalf("nothing came: %v", err)
 	}
@@ -315,7 +315,7 @@ func mustUAID(text string) secret {
 // until waits for something that happens soon.
 func (w *world) until(what string, is func() bool) {
 	w.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); {
+	for deadline := time.Now().Add(time.Minute); !is(); {
 		if time.Now().After(deadline) {
 			w.Fatalf("not in time: %s", what)
 		}

@@ -156,7 +156,7 @@ func (r *receiver) hear() pushed {
 			r.Fatal("the connection ended")
 		}
 		return p
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		r.Fatal("nothing came")
 	}
 	return pushed{}

@@ -64,7 +64,7 @@ func exchange(t *testing.T, addr string, answers int, parts ...string) (bodies [
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	go func() {
 		for _, p := range parts {
 			io.WriteString(c, p)
@@ -118,7 +118,7 @@ func TestExpectContinue(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	r := bufio.NewReader(c)
 	for i := range 3 {
 		head := fmt.Sprintf("POST /in/%d HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n", i)
@@ -146,7 +146,7 @@ func TestParkedHoldNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	r := bufio.NewReader(c)
 	for range 3 {
 		fmt.Fprintf(c, "GET /in/x HTTP/1.1\r\nHost: x\r\nX-Long: %s\r\n\r\n", strings.Repeat("y", 20000))
@@ -212,7 +212,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer plain.Close()
-	plain.SetDeadline(time.Now().Add(10 * time.Second))
+	plain.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(plain, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	if answer, _ := io.ReadAll(plain); !strings.Contains(string(answer), "HTTPS server") {
 		t.Errorf("%q", answer)
@@ -256,7 +256,7 @@ func TestHijacked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, "GET /in/x HTTP/1.1\r\nHost: x\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
 	c.Write(bytes.Repeat([]byte("x"), 100000))
 	if answer, _ := io.ReadAll(c); !strings.HasSuffix(string(answer), "done") {
@@ -280,7 +280,7 @@ func TestHeaderFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	go func() {
 		io.WriteString(c, "GET /in/x HTTP/1.1\r\nHost: x\r\n")
 		for range 100000 {

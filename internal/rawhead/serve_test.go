@@ -110,7 +110,7 @@ func (w *twoWays) dial(t testing.TB, addr string) (net.Conn, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	in := bufio.NewReader(conn)
 	io.WriteString(conn, "GET /in/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	resp, err := http.ReadResponse(in, nil)
@@ -394,7 +394,7 @@ func TestPlainTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	in := bufio.NewReader(conn)
 	for i := range 3 {
 		body := strings.Repeat("x", i*20000) // of several records

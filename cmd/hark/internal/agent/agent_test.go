@@ -43,7 +43,7 @@ func (s *service) accept(uaid string) (hello frame) {
 	s.t.Helper()
 	select {
 	case s.conn = <-s.conns:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		s.t.Fatal("nobody connects")
 	}
 	hello = s.hear()
@@ -56,7 +56,7 @@ func (s *service) accept(uaid string) (hello frame) {
 
 func (s *service) hear() (f frame) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	_, text, err := s.conn.Read(ctx)
 	if err != nil {
@@ -136,7 +136,7 @@ func (l *listener) subscription(t *testing.T) webpush.Subscription {
 	select {
 	case s := <-l.given:
 		return s
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it has no subscription")
 		panic("unreachable")
 	}
