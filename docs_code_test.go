@@ -231,11 +231,10 @@ func fillIn(t *testing.T, c *client.Client, uid, text string) (string, error) {
 	return text, errors.Join(
 		put("dst_…", func() (string, error) { return to.String(), nil }),
 		put("dlv_…", func() (string, error) {
-			for range 100 {
+			for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 				for d, err := range c.Deliveries(ctx, client.DeliveryQuery{Destination: to, State: hark.Delivered}) {
 					return d.ID.String(), err
 				}
-				time.Sleep(50 * time.Millisecond)
 			}
 			return "", errors.New("there is no delivery")
 		}),

@@ -364,7 +364,7 @@ func TestBatchCallbackKinds(t *testing.T) {
 			Data  hark.BatchReport
 		}
 	}
-	for range 200 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		_, _, text = call(t, "GET", url+"/v1/events?from=earliest&topic=batches.done", "")
 		if err := json.Unmarshal(text, &page); err != nil {
 			t.Fatal(err)
@@ -372,7 +372,6 @@ func TestBatchCallbackKinds(t *testing.T) {
 		if len(page.Events) > 0 {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	if len(page.Events) != 1 || page.Events[0].Data.Batch != m.ID || page.Events[0].Data.Counts.Total() != 0 {
 		t.Errorf("%s", text)
@@ -406,11 +405,10 @@ func TestBatchList(t *testing.T) {
 			after = "&after=" + page.Next
 		}
 	}
-	for range 200 { // until those that can end have ended
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) { // until those that can end have ended
 		if len(list("state=completed&")) == 20 {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	all := list("")
 	if len(all) != 30 {

@@ -110,12 +110,13 @@ func TestDirectSpeaksOutOfTurn(t *testing.T) {
 // TestDirectCancel: a cancelled context ends a request at once, at any step, and
 // its connection is not used again.
 func TestDirectCancel(t *testing.T) {
-	release := make(chan struct{})
+	release, asked := make(chan struct{}), make(chan struct{}, 10)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/body" {
 			io.WriteString(w, "begin")
 			w.(http.Flusher).Flush()
 		}
+		asked <- struct{}{}
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -124,22 +125,32 @@ func TestDirectCancel(t *testing.T) {
 	defer srv.Close()
 	defer close(release)
 	c := newClient(t, Config{Guard: local(t)})
-	for _, path := range []string{"/header", "/body"} {
+	do := func(path string, after time.Duration) (Response, error) {
 		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(50*time.Millisecond, cancel)
+		defer cancel()
+		ended := make(chan time.Time, 1)
+		go func() {
+			<-asked
+			time.AfterFunc(after, func() { ended <- time.Now(); cancel() })
+		}()
 		req, _ := http.NewRequest("GET", srv.URL+path, nil)
-		began := time.Now()
 		r, err := c.Do(ctx, req, 1000)
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(<-ended); took > 10*time.Second {
 			t.Errorf("%s: took %v", path, took)
 		}
-		if path == "/header" && FaultOf(err) != FaultCanceled {
-			t.Errorf("%s: %v", path, err)
+		return r, err
+	}
+	if _, err := do("/header", 0); FaultOf(err) != FaultCanceled {
+		t.Error("in the header:", err)
+	}
+	for after := range slower {
+		r, err := do("/body", after)
+		if err == nil && r.BodyFault == FaultCanceled && string(r.Snippet) == "begin" {
+			break
 		}
-		if path == "/body" && (err != nil || r.BodyFault != FaultCanceled || string(r.Snippet) != "begin") {
-			t.Errorf("%s: %+v %v", path, r, err)
+		if after > 10*time.Second || err != nil && FaultOf(err) != FaultCanceled {
+			t.Fatalf("in the body: %+v %v", r, err)
 		}
-		cancel()
 	}
 	if s := c.Stats(); s.Open != 0 {
 		t.Errorf("%+v: a cancelled connection was kept", s)

@@ -46,6 +46,12 @@ func newClient(t testing.TB, cfg Config) *Client {
 	return c
 }
 
+// slower yields times that grow until the machine is sure to have done something within one.
+func slower(yield func(time.Duration) bool) {
+	for d := 50 * time.Millisecond; d < time.Minute && yield(d); d *= 4 {
+	}
+}
+
 func get(t testing.TB, c *Client, url string) (Response, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

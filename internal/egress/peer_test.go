@@ -448,9 +448,13 @@ func TestPeerBodyWithoutGetBody(t *testing.T) {
 func TestPeerPings(t *testing.T) {
 	for name, dead := range map[string]bool{"there": false, "dead": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := peerServer(t, h2test.Config{NoPong: dead, Handle: func(st *h2test.Stream) { st.Answer(200, nil, st.Body) }})
 			c := peerClient(t, s)
-			c.peerTransport.HTTP2.SendPingTimeout, c.peerTransport.HTTP2.PingTimeout = 10*time.Millisecond, 50*time.Millisecond
+			c.peerTransport.HTTP2.SendPingTimeout, c.peerTransport.HTTP2.PingTimeout = 10*time.Millisecond, time.Minute
+			if dead {
+				c.peerTransport.HTTP2.PingTimeout = 2 * time.Second // each request is answered before
+			}
 			p := &Peer{Name: "a", IdleTimeout: time.Hour}
 			if _, err := post(t.Context(), c, p, s.URL, "x"); err != nil {
 				t.Fatal(err)

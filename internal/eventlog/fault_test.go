@@ -156,7 +156,12 @@ func TestFullDiskBehindTheLog(t *testing.T) {
 	r := start(t, store.Options{FS: errorfs.Wrap(vfs.NewMem(), f), MemTableSize: 256 << 10}, Config{})
 	var wg sync.WaitGroup
 	f.armed.Store(true)
-	time.AfterFunc(200*time.Millisecond, func() { f.armed.Store(false) })
+	go func() { // there is no room until some table could not be written, and for a while longer
+		for f.hits.Load() == 0 && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		time.AfterFunc(200*time.Millisecond, func() { f.armed.Store(false) })
+	}()
 	for w := range 8 {
 		wg.Go(func() {
 			for i := range 50 {
@@ -243,11 +248,9 @@ func TestDiskFloor(t *testing.T) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 500 {
-		if ok() {
-			return
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("not in time: %s", what)
 }
