@@ -27,7 +27,7 @@ func TestBatchOutlivesRetention(t *testing.T) {
 		made[b.ID] = true
 		time.Sleep(100 * time.Millisecond)
 	}
-	eventually(t, 20*time.Second, func() string {
+	eventually(t, enough, func() string {
 		time.Sleep(100 * time.Millisecond)
 		w.publish("other", strings.Repeat("x", 1000)) // something must end the bucket
 		told := map[string]bool{}

@@ -254,7 +254,7 @@ func (r *reader) follow(ctx context.Context, api testenv.API, l *ledger, until s
 
 // finish reads to the end.
 func (r *reader) finish(w *world, newest string) {
-	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.ctx, enough)
 	defer cancel()
 	var l ledger
 	if r.last < newest {

@@ -193,7 +193,7 @@ func TestOtherTenant(t *testing.T) {
 			ID string `json:"id"`
 		} `json:"deliveries"`
 	}
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, enough, func() string {
 		w.get("/v1/deliveries?event="+event, &deliveries)
 		if len(deliveries.Deliveries) != 1 {
 			return fmt.Sprintf("%d deliveries are listed", len(deliveries.Deliveries))

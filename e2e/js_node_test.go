@@ -71,7 +71,7 @@ func followInNode(t *testing.T, url, transports string) *nodeFollower {
 
 func (r *nodeFollower) judge(want []string) {
 	r.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(enough)
 	for i, what := range want {
 		select {
 		case got := <-r.lines:

@@ -191,7 +191,7 @@ func (f *follower) eval(script string, out any) {
 
 func (f *follower) until(script string) {
 	f.t.Helper()
-	eventually(f.t, 20*time.Second, func() string {
+	eventually(f.t, enough, func() string {
 		var ok bool
 		if err := f.Eval(f.t.Context(), "!!("+script+")", &ok); err == nil && ok {
 			return ""
@@ -286,7 +286,7 @@ func jsWorker(t *testing.T, open opener) {
 	if n := s.most.Load(); n > 2 { // a second one while the first is replaced
 		t.Errorf("%d connections at once", n)
 	}
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, enough, func() string {
 		if n := s.streams.Load(); n != 1 {
 			return fmt.Sprintf("%d connections for three tabs", n)
 		}
@@ -295,7 +295,7 @@ func jsWorker(t *testing.T, open opener) {
 	for _, f := range []*follower{a, b, c} {
 		f.Close(t.Context())
 	}
-	eventually(t, 10*time.Second, func() string {
+	eventually(t, enough, func() string {
 		if n := s.streams.Load(); n != 0 {
 			return fmt.Sprintf("%d connections for no tab", n)
 		}

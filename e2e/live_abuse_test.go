@@ -173,7 +173,7 @@ func TestLiveBadSockets(t *testing.T) {
 		c.Close()
 	}
 	a.say(0, "a.after")
-	a.settle(10 * time.Second)
+	a.settle()
 	a.judge()
 	for _, c := range a.clients {
 		if n := len(c.Connections()); n != 1 {
@@ -231,7 +231,7 @@ func TestLiveTalkative(t *testing.T) {
 		}
 		defer c.Close()
 		fmt.Fprintf(c, "GET /v1/stream?topic=a.%%3E HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %s\r\nAccept: text/event-stream\r\n\r\n", a.api.Key)
-		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		c.SetReadDeadline(time.Now().Add(enough))
 		in := bufio.NewReader(c)
 		resp, err := http.ReadResponse(in, nil)
 		if err != nil || resp.StatusCode != 200 {

@@ -40,7 +40,7 @@ func TestCrashLive(t *testing.T) {
 	for _, topic := range topics {
 		a.say(0, topic) // a kill may have come before the first of a topic
 	}
-	a.settle(30 * time.Second)
+	a.settle()
 	a.compare()
 	a.judge()
 	for _, c := range a.clients {

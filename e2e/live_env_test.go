@@ -91,7 +91,7 @@ func (a *audience) mixed(of ...live.Transport) func() live.Transport {
 // listening waits until every client is connected.
 func (a *audience) listening() {
 	a.Helper()
-	ctx, cancel := context.WithTimeout(a.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(a.ctx, enough)
 	defer cancel()
 	for _, c := range a.clients {
 		if err := c.WaitOpen(ctx, 1); err != nil {
@@ -142,9 +142,9 @@ func (a *audience) chatter(n, most int, pause time.Duration, topics ...string) (
 }
 
 // settle waits until each client has come as far as what it follows goes.
-func (a *audience) settle(within time.Duration) {
+func (a *audience) settle() {
 	a.Helper()
-	ctx, cancel := context.WithTimeout(a.ctx, within)
+	ctx, cancel := context.WithTimeout(a.ctx, enough)
 	defer cancel()
 	for _, c := range a.clients {
 		if err := c.WaitFor(ctx, a.book.Last(c.Topics()...)); err != nil {
@@ -185,7 +185,7 @@ func (a *audience) compare() {
 // because something must end the bucket that the event is in.
 func (a *audience) gone(id, topic string) {
 	a.Helper()
-	eventually(a.T, 30*time.Second, func() string {
+	eventually(a.T, enough, func() string {
 		answer, err := a.api.Do(a.ctx, "GET", "/v1/events/"+id, nil)
 		if err == nil && answer.Status/100 == 4 {
 			return ""

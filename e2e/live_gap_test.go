@@ -26,7 +26,7 @@ func TestLiveGap(t *testing.T) {
 	}
 	a.listening()
 	seen := a.say(0, "a.seen")
-	a.settle(10 * time.Second)
+	a.settle()
 	for _, stop := range stops {
 		stop()
 	}
@@ -39,7 +39,7 @@ func TestLiveGap(t *testing.T) {
 		c.Start.From = "earliest"
 		a.follow(c, live.Always(by), live.Patience{})
 	}
-	a.settle(20 * time.Second)
+	a.settle()
 	a.judge()
 	for i, c := range a.clients {
 		gaps, events := c.Gaps(), c.Events()
@@ -72,7 +72,7 @@ func TestLiveQuiet(t *testing.T) {
 	}
 	a.listening()
 	a.say(0, "quiet.first")
-	a.settle(10 * time.Second)
+	a.settle()
 	var noise string
 	for range 100 {
 		noise = a.say(1000, "noise.a", "noise.b", "noise.c")
@@ -96,7 +96,7 @@ func TestLiveQuiet(t *testing.T) {
 		a.follow(c, live.Always(live.All[(i+1)%len(live.All)]), live.Patience{})
 	}
 	a.say(0, "quiet.last")
-	a.settle(10 * time.Second)
+	a.settle()
 	a.judge()
 }
 
@@ -116,13 +116,13 @@ func TestLiveRestore(t *testing.T) {
 	follow(", of after")
 	a.listening()
 	old := a.say(0, "a.kept", "a.kept")
-	a.settle(10 * time.Second)
+	a.settle()
 	file := a.backUp()
 	for i := range live.All {
 		stops[a.clients[i]]()
 	}
 	lost := a.say(0, "a.lost", "a.lost")
-	ctx, cancel := context.WithTimeout(a.ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(a.ctx, enough)
 	defer cancel()
 	for i, c := range a.clients {
 		if i >= len(live.All) {
@@ -140,7 +140,7 @@ func TestLiveRestore(t *testing.T) {
 		a.follow(c, live.Always(live.All[i%len(live.All)]), live.Patience{})
 	}
 	a.say(0, "a.new")
-	a.settle(20 * time.Second)
+	a.settle()
 	for i, c := range a.clients {
 		gaps := c.Gaps()
 		if i < len(live.All) { // of before: nothing it saw is lost; what it did not see may be told

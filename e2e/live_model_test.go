@@ -61,7 +61,7 @@ func TestLiveModel(t *testing.T) {
 	for _, topic := range topics {
 		a.say(0, topic)
 	}
-	a.settle(30 * time.Second)
+	a.settle()
 	for _, p := range players {
 		a.clients = append(a.clients, p.before...)
 	}

@@ -45,7 +45,7 @@ func TestLivePaths(t *testing.T) {
 	}
 	stop()
 	a.say(0, "a.seldom")
-	a.settle(30 * time.Second)
+	a.settle()
 	a.judge()
 	for c, cut := range cuts {
 		if n := len(c.Connections()); cut && n < 3 {

@@ -36,7 +36,7 @@ func (a *audience) metric(series string) float64 {
 // grows waits until a figure is as much more than it was.
 func (a *audience) grows(series string, before, by float64) {
 	a.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(enough)
 	for a.metric(series) != before+by {
 		if time.Now().After(deadline) {
 			a.Errorf("%s went from %v to %v, want %v", series, before, a.metric(series), before+by)
@@ -88,7 +88,7 @@ func TestLiveNoRoom(t *testing.T) {
 	a.follow(c, live.Always(live.WebSocket), live.Patience{})
 	a.listening()
 	a.say(0, "a.one")
-	a.settle(20 * time.Second)
+	a.settle()
 	a.judge()
 }
 
@@ -115,7 +115,7 @@ func TestLiveTooSlow(t *testing.T) {
 		a.grows(closedBy(by, "slow"), 0, 1)
 	}
 	tap.Open(0)
-	a.settle(40 * time.Second)
+	a.settle()
 	a.judge()
 	for _, c := range a.clients[1:] {
 		ends := c.Ends()
@@ -179,13 +179,13 @@ func TestLiveRefusalsAreCounted(t *testing.T) {
 		if bad.code == 4413 { // it has to go on sending to be found out
 			go f.Conn.Write(make([]byte, 4<<20))
 		}
-		if code, last, err := f.Fate(10 * time.Second); err != nil || code != bad.code {
+		if code, last, err := f.Fate(enough); err != nil || code != bad.code {
 			t.Errorf("%s: closed with %d after %.200s, %v; want %d", bad.what, code, last, err, bad.code)
 		}
 		f.Conn.Close()
 		a.grows(refused, before, 1)
 	}
-	ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(a.ctx, enough)
 	defer cancel()
 	if s, err := live.OpenSocket(ctx, a.target); err != nil {
 		t.Error("after all that nobody is let in:", err)

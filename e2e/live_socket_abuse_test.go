@@ -112,7 +112,7 @@ func TestLiveSocketAbuse(t *testing.T) {
 	a.pingFlood()
 	a.neverReads()
 	a.say(0, "a.after")
-	a.settle(10 * time.Second)
+	a.settle()
 	a.judge()
 	for _, c := range a.clients {
 		if n := len(c.Connections()); n != 1 {

@@ -102,7 +102,7 @@ func TestLiveSocketDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer evil.Conn.Close()
-	if code, _, err := evil.Fate(5 * time.Second); err != nil || code != 4403 {
+	if code, _, err := evil.Fate(enough); err != nil || code != 4403 {
 		t.Errorf("a foreign origin: closed with %d, %v", code, err)
 	}
 	for _, origin := range []string{"https://app.example.com", a.target.URL} {
@@ -144,7 +144,7 @@ func TestLiveSocketDoor(t *testing.T) {
 	}
 	defer g.Conn.Close()
 	g.Conn.Write(live.Text(`{"type":"subscribe","sub":"a","topics":["a"]}`))
-	if code, _, err := g.Fate(5 * time.Second); err != nil || code != 4401 {
+	if code, _, err := g.Fate(enough); err != nil || code != 4401 {
 		t.Errorf("a subscription before the token: closed with %d, %v", code, err)
 	}
 }
@@ -177,7 +177,7 @@ func (a *audience) renewed(ttl time.Duration) (check func(id string)) {
 	}
 	return func(id string) {
 		a.Helper()
-		ctx, cancel := context.WithTimeout(a.ctx, 5*time.Second)
+		ctx, cancel := context.WithTimeout(a.ctx, enough)
 		defer cancel()
 		authenticated := false
 		for {
@@ -236,14 +236,14 @@ func TestLiveSilentPeers(t *testing.T) {
 	for range 100 {
 		a.say(4000, slices.Repeat([]string{"a.x"}, 20)...) // 8 MB
 	}
-	a.settle(10 * time.Second)
+	a.settle()
 	grown := a.memory() - before
 	t.Logf("memory grew by %d MiB", grown>>20)
 	if grown > 100<<20 {
 		t.Errorf("memory grew by %d MiB", grown>>20)
 	}
 	// 25 s until the next ping, 10 s for its pong.
-	eventually(t, 45*time.Second, func() string {
+	eventually(t, enough, func() string {
 		if now := a.gauge("websocket"); now > sockets-20 {
 			return fmt.Sprintf("%d WebSockets are open, %d were", now, sockets)
 		}

@@ -60,7 +60,7 @@ func TestLiveStalled(t *testing.T) {
 	}
 	stalled.Open(0)
 	slow.Open(0)
-	a.settle(40 * time.Second)
+	a.settle()
 	a.judge()
 	for _, c := range a.clients {
 		if n := len(c.Connections()); c.Start.Rounds == 0 && n != 1 {
@@ -82,7 +82,7 @@ func (a *audience) memory() int64 {
 // reached returns how long it takes until all of them are at an id.
 func (a *audience) reached(clients []*live.Client, id string) time.Duration {
 	a.Helper()
-	ctx, cancel := context.WithTimeout(a.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(a.ctx, enough)
 	defer cancel()
 	begin := time.Now()
 	for _, c := range clients {

@@ -120,7 +120,7 @@ func TestLiveExpiry(t *testing.T) {
 	by := time.Now().Add(ttl)
 	a.listening()
 	a.say(0, "a.before")
-	a.settle(3 * time.Second)
+	a.settle()
 	a.byeBye(clients, ended, "expired", 4001, by.Add(2*time.Second))
 	a.say(0, "a.after")
 	for _, c := range clients {
@@ -155,14 +155,14 @@ func TestLiveRevocation(t *testing.T) {
 		clients, ended := a.guests(func() string { return who.token })
 		a.listening()
 		a.say(0, "a.before")
-		a.settle(5 * time.Second)
+		a.settle()
 		begin := time.Now()
 		who.revoke()
 		a.byeBye(clients, ended, "revoked", 4401, begin.Add(2*time.Second))
 		a.clients = slices.DeleteFunc(a.clients, func(c *live.Client) bool { return c != other })
 	}
 	a.say(0, "a.after")
-	a.settle(5 * time.Second)
+	a.settle()
 	a.judge()
 	if n := len(other.Connections()); n != 1 {
 		t.Errorf("another user needed %d connections: %v", n, other.Errors())
@@ -190,7 +190,7 @@ func TestLiveReach(t *testing.T) {
 	}
 	a.listening()
 	a.say(0, "user.42.x", "user.43.x", "news", "orders", "user.42.y.z", "user.42")
-	a.settle(10 * time.Second)
+	a.settle()
 	a.judge()
 	for _, c := range a.clients {
 		if c.Count() != 3 {
@@ -260,7 +260,7 @@ func TestLiveForgedTokens(t *testing.T) {
 	}
 	a.listening()
 	a.say(0, "a.good")
-	a.settle(10 * time.Second)
+	a.settle()
 	a.judge()
 }
 

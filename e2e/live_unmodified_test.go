@@ -53,12 +53,12 @@ func TestLiveUnmodified(t *testing.T) {
 		for range 20 {
 			a.say(50, "a.one", "other", "a.two")
 		}
-		a.settle(30 * time.Second)
+		a.settle()
 		a.restart(round%2 == 0)
 		for range 20 {
 			a.say(50, "a.three", "other")
 		}
-		a.settle(30 * time.Second)
+		a.settle()
 	}
 	a.judge()
 	for _, c := range a.clients {
@@ -91,7 +91,7 @@ func TestLivePageMissesNothing(t *testing.T) {
 		}
 		a.restart(round != 1)
 		a.say(0, "a.meanwhile", "other")
-		a.settle(30 * time.Second)
+		a.settle()
 	}
 	a.judge()
 }

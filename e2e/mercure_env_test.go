@@ -201,7 +201,7 @@ func (s *mercureStream) read(body io.ReadCloser) {
 // until waits until done says so of what came, and returns that.
 func (s *mercureStream) until(what string, done func([]mercureUpdate) bool) []mercureUpdate {
 	s.t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(enough)
 	for {
 		s.mu.Lock()
 		got, news, err := s.got, s.news, s.err
@@ -236,9 +236,9 @@ func (s *mercureStream) upTo(data string) []mercureUpdate {
 }
 
 // ended waits until the server ends the stream.
-func (s *mercureStream) ended(within time.Duration) {
+func (s *mercureStream) ended() {
 	s.t.Helper()
-	limit := time.After(within)
+	limit := time.After(enough)
 	for {
 		s.mu.Lock()
 		news, err := s.news, s.err

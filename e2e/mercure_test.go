@@ -290,7 +290,7 @@ func TestMercurePHP(t *testing.T) {
 		select {
 		case s := <-lines:
 			return s
-		case <-time.After(30 * time.Second):
+		case <-time.After(enough):
 			t.Fatal("the client in PHP says nothing more")
 			return said{}
 		}
@@ -363,7 +363,7 @@ func TestMercureNode(t *testing.T) {
 	// What is published and what comes may be told in either order.
 	expect := func(what string, ok func(said) bool, n int) (all []said) {
 		t.Helper()
-		limit := time.After(30 * time.Second)
+		limit := time.After(enough)
 		for len(all) < n {
 			select {
 			case s := <-lines:
@@ -481,7 +481,7 @@ func TestMercureExpiry(t *testing.T) {
 	s := h.subscribe(topics("a"), bearer(mercureToken(nil, []string{"*"}, time.Now().Add(3*time.Second), nil))...)
 	h.must(mayAll, "topic", "a", "data", "x")
 	s.upTo("x")
-	s.ended(15 * time.Second)
+	s.ended()
 }
 
 // TestMercureAndNative: an update is an event for everyone else, and events are updates.

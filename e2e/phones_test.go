@@ -295,7 +295,7 @@ func (p *phones) told(topic string) string {
 
 func (p *phones) until(what string, cond func() bool) {
 	p.Helper()
-	for end := time.Now().Add(30 * time.Second); !cond(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(enough); !cond(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			p.Fatal("not true in time: ", what)
 		}

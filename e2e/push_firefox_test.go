@@ -215,7 +215,7 @@ func (f *fox) eval(script string, out any) {
 // until waits until script is true, and else says what the page looks like.
 func (f *fox) until(what, script string) {
 	f.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(enough); ; time.Sleep(20 * time.Millisecond) {
 		var ok bool
 		err := f.tab.Eval(f.ctx, "(async () => !!(await ("+script+")))()", &ok)
 		if err == nil && ok {
@@ -271,7 +271,7 @@ func (f *fox) subscription() (s json.RawMessage) {
 // metric waits until one of a server's metrics has a value, or more.
 func (f *fox) metric(w *world, name string, want int) {
 	f.Helper()
-	eventually(f.T, 20*time.Second, func() string {
+	eventually(f.T, enough, func() string {
 		answer, err := w.api.Do(f.ctx, "GET", "/metrics", nil)
 		if err != nil {
 			return err.Error()
@@ -433,7 +433,7 @@ func TestPushFirefox(t *testing.T) {
 // told waits until receipts made these events, and no others.
 func (f *fox) told(want string) {
 	f.Helper()
-	eventually(f.T, 20*time.Second, func() string {
+	eventually(f.T, enough, func() string {
 		told := ""
 		for _, e := range f.storedEvents("hark.push.*") {
 			told += e.Topic + " "
@@ -539,7 +539,7 @@ func (f *fox) moved() {
 	f.Log("pushsubscriptionchange")
 	other, origin := f.service(f.T)
 	f.relay.turn(other.server.Setup.Addr)
-	eventually(f.T, 20*time.Second, func() string {
+	eventually(f.T, enough, func() string {
 		var list struct {
 			Devices []struct {
 				Origin string `json:"endpoint_origin"`

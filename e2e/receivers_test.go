@@ -236,7 +236,7 @@ func (n *node) next(t *testing.T) nodeLine {
 			t.Fatal("the Node receiver has ended")
 		}
 		return line
-	case <-time.After(20 * time.Second):
+	case <-time.After(enough):
 		t.Fatal("the Node receiver says nothing")
 		return nodeLine{}
 	}

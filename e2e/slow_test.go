@@ -53,7 +53,7 @@ func TestSlowClients(t *testing.T) {
 	for range 20 {
 		begin := time.Now()
 		w.publish("meanwhile", "x")
-		if took := time.Since(begin); took > 2*time.Second {
+		if took := time.Since(begin); took > 10*time.Second { // long before the others are cut off
 			t.Errorf("a publish took %v beside slow clients", took)
 		}
 		time.Sleep(50 * time.Millisecond)

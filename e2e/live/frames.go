@@ -44,7 +44,7 @@ func DialFrames(ctx context.Context, to Target, lines ...string) (*Frames, error
 	if to.Token != "" {
 		lines = append(lines, "Authorization: Bearer "+to.Token)
 	}
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(conn, strings.Join(lines, "\r\n")+"\r\n\r\n"); err != nil {
 		conn.Close()
 		return nil, err

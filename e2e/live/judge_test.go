@@ -15,7 +15,7 @@ import (
 // has retention take the first 12 while the client is away.
 func play(t *testing.T, f *fake, by Transport) (*Book, *Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	api := testenv.API{Base: f.URL, Client: f.Client()}
 	book := &Book{}
@@ -93,7 +93,7 @@ func TestHandOver(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	f := newFake(t, "")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	path, err := NewPath(f.Listener.Addr().String(), Behaviour{Cut: 20 * time.Millisecond, Trickle: true})
 	if err != nil {
@@ -137,7 +137,7 @@ func TestFrozenPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer path.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	book, api := &Book{}, testenv.API{Base: f.URL, Client: f.Client()}
 	c := NewClient("frozen", Target{URL: path.URL()}, "a")
@@ -157,7 +157,7 @@ func TestFrozenPath(t *testing.T) {
 // TestTap: what is shut off comes later, whole.
 func TestTap(t *testing.T) {
 	f, tap := newFake(t, ""), NewTap()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	book, api := &Book{}, testenv.API{Base: f.URL, Client: f.Client()}
 	c := NewClient("tapped", Target{URL: f.URL, Dial: tap.Dial}, "a")

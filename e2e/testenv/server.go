@@ -33,7 +33,7 @@ type Setup struct {
 	Flags []string
 	// Env is added to this process's environment, without its HARK_* variables.
 	Env []string
-	// Ready bounds the wait for /readyz; default 30 s.
+	// Ready bounds the wait for /readyz; default one minute.
 	Ready time.Duration
 	// Log receives a copy of what the server prints, while it prints.
 	Log io.Writer
@@ -120,7 +120,7 @@ func Launch(bin string, setup Setup) (*Server, error) {
 		setup.Verb = "serve"
 	}
 	if setup.Ready == 0 {
-		setup.Ready = 30 * time.Second
+		setup.Ready = time.Minute
 	}
 	if setup.Addr == "" {
 		addr, err := FreePort()
@@ -190,7 +190,7 @@ func (s *Server) WaitReady(ctx context.Context) error {
 	}
 	s.Took = time.Since(start)
 	// The key is printed beside "listening", which may come just after readiness.
-	for end := time.Now().Add(2 * time.Second); s.Setup.Verb == "serve" && s.Key == ""; {
+	for end := time.Now().Add(30 * time.Second); s.Setup.Verb == "serve" && s.Key == ""; {
 		s.Key = keyText.FindString(s.Output())
 		if s.Key == "" && time.Now().After(end) {
 			return errors.New("hark serve printed no first admin key (hk_…)")
