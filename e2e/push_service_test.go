@@ -281,6 +281,7 @@ func TestPushServiceCrash(t *testing.T) {
 			defer close(ended)
 			_ = a.receive(w.ctx)
 		}()
+		before := len(accepted)
 		var wg sync.WaitGroup
 		stop := make(chan struct{})
 		for range 4 {
@@ -298,8 +299,15 @@ func TestPushServiceCrash(t *testing.T) {
 				}
 			})
 		}
-		timer := time.NewTimer(time.Duration(20+rand.IntN(150)) * time.Millisecond)
-		<-timer.C
+		eventually(t, enough, func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(accepted) < before+4 {
+				return "no messages are accepted"
+			}
+			return ""
+		})
+		time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
 		w.server.Kill()
 		close(stop)
 		wg.Wait()
@@ -326,7 +334,7 @@ func TestPushServiceCrash(t *testing.T) {
 		}
 		return lost
 	}
-	for deadline := time.Now().Add(30 * time.Second); len(missing()) > 0; {
+	for deadline := time.Now().Add(enough); len(missing()) > 0; {
 		if time.Now().After(deadline) {
 			t.Fatalf("of %d messages that were accepted these never came: %q", len(accepted), missing())
 		}
@@ -341,8 +349,9 @@ func TestPushServiceCrash(t *testing.T) {
 			defer close(ended)
 			_ = a.receive(w.ctx)
 		}()
-		wait := time.NewTimer(100 * time.Millisecond)
-		<-wait.C
+		for i := 0; i < 50 && len(missing()) > 0; i++ {
+			time.Sleep(20 * time.Millisecond)
+		}
 	}
 	t.Logf("%d messages accepted, all came", len(accepted))
 	if len(accepted) < 20 {
