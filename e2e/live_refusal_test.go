@@ -97,7 +97,7 @@ func TestLiveNoRoom(t *testing.T) {
 // when it comes back.
 func TestLiveTooSlow(t *testing.T) {
 	t.Parallel()
-	a := hear(t, chance(t), testenv.Setup{Flags: []string{"--slow-after=3s"}})
+	a := hear(t, chance(t), testenv.Setup{Flags: []string{"--slow-after=10s"}})
 	steady := a.client("steady", "big.>")
 	a.follow(steady, live.Always(live.SSE), live.Patience{})
 	tap := live.NewTap()

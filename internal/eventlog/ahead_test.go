@@ -264,8 +264,8 @@ func TestAheadAndBack(t *testing.T) {
 	for tenant := hark.TenantID(1); tenant <= 3; tenant++ {
 		heavy.Go(func() {
 			rng := rand.New(rand.NewPCG(3, uint64(tenant)))
-			for n := range 12 {
-				events := []hark.Event{large(rng, rng.IntN(1_000_000)), event("a", fmt.Sprint(n)), large(rng, rng.IntN(300<<10))}
+			for n := range 6 {
+				events := []hark.Event{large(rng, rng.IntN(500_000)), event("a", fmt.Sprint(n)), large(rng, rng.IntN(200<<10))}
 				ctx, cancel := context.WithCancel(context.Background())
 				if n%3 == 0 {
 					time.AfterFunc(time.Duration(rng.IntN(20))*time.Millisecond, cancel)
