@@ -73,7 +73,10 @@ func AppendEventHead(b []byte, e *hark.Event) []byte {
 	b = appendBytes(b, e.Source)
 	b = binary.AppendUvarint(b, uint64(len(e.Attributes)))
 	if len(e.Attributes) > 0 {
-		for _, name := range slices.Sorted(maps.Keys(e.Attributes)) {
+		var some [16]string
+		names := slices.AppendSeq(some[:0], maps.Keys(e.Attributes))
+		slices.Sort(names)
+		for _, name := range names {
 			b = appendBytes(b, name)
 			b = appendBytes(b, e.Attributes[name])
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/batchrepr"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/harkhq/hark"
 )
@@ -125,12 +127,18 @@ func (s *Store) replayFile(id valueFile, from uint64) (n int, whole bool, err er
 	}
 	size := uint64(info.Size())
 	head := make([]byte, valueHeader)
-	if _, err := f.ReadAt(head, 0); err != nil || string(head[:len(valueMagic)]) != valueMagic {
+	switch _, err := f.ReadAt(head, 0); {
+	case err != nil:
 		return 0, false, nilIfShort(err)
+	case string(head[:len(valueMagic)]) == valueMagic:
+	case bytes.HasPrefix(head, []byte(valueMagic[:len(valueMagic)-2])):
+		return 0, false, errors.New("another version of hark wrote it; start that one, and stop it in an orderly way")
+	default:
+		return 0, false, nil
 	}
 	seed := binary.BigEndian.Uint32(head[len(valueMagic):])
 	for from = max(from, uint64(valueHeader)); from < size; n++ {
-		batch, length, err := readFrame(f, from, size, seed)
+		batch, length, err := readFrame(f, id, from, size, seed)
 		if batch == nil || err != nil {
 			return n, false, err
 		}
@@ -155,7 +163,7 @@ func nilIfShort(err error) error {
 
 // readFrame returns the batch of the frame at an offset and the frame's length; nil if there is
 // no whole one.
-func readFrame(f io.ReaderAt, at, size uint64, seed uint32) (batch []byte, length uint64, err error) {
+func readFrame(f io.ReaderAt, id valueFile, at, size uint64, seed uint32) (batch []byte, length uint64, err error) {
 	var head [frameHeader]byte
 	if at+frameHeader > size {
 		return nil, 0, nil
@@ -167,24 +175,52 @@ func readFrame(f io.ReaderAt, at, size uint64, seed uint32) (batch []byte, lengt
 	if length = frameHeader + data + n; n == 0 || n > maxFrame || data > maxFrame || at+length > size {
 		return nil, 0, nil
 	}
-	sum := crc32.Update(seed, castagnoli, head[4:])
-	buf := make([]byte, min(data, 1<<18))
-	for done := uint64(0); done < data; {
-		part := buf[:min(uint64(len(buf)), data-done)]
-		if _, err := f.ReadAt(part, int64(at+frameHeader+done)); err != nil {
-			return nil, 0, nilIfShort(err)
-		}
-		sum = crc32.Update(sum, castagnoli, part)
-		done += uint64(len(part))
-	}
 	batch = make([]byte, n)
 	if _, err := f.ReadAt(batch, int64(at+frameHeader+data)); err != nil {
 		return nil, 0, nilIfShort(err)
 	}
-	if crc32.Update(sum, castagnoli, batch) != binary.BigEndian.Uint32(head[:]) {
+	if frameSum(seed, head[4:], batch) != binary.BigEndian.Uint32(head[:]) {
 		return nil, 0, nil
 	}
+	from := at + frameHeader
+	whole, err := holdsValues(f, id, from, from+data, batch)
+	if !whole || err != nil {
+		return nil, 0, err
+	}
 	return batch, length, nil
+}
+
+// holdsValues reports whether a file has, from one offset to another, the data of the events of a batch.
+func holdsValues(f io.ReaderAt, id valueFile, from, to uint64, batch []byte) (bool, error) {
+	var buf []byte
+	ops := batchrepr.Read(batch)
+	for {
+		kind, k, v, more, err := ops.Next()
+		if err != nil {
+			return false, nil // it is no batch
+		}
+		if !more {
+			return from == to, nil
+		}
+		if kind != pebble.InternalKeyKindSet || len(k) == 0 || k[0] != tableEvent {
+			continue
+		}
+		p := eventPlace(v)
+		if p.length == 0 || p.file != id {
+			continue
+		}
+		if p.at != from || uint64(p.length) > to-from || p.length > partBytes {
+			return false, nil
+		}
+		buf = slices.Grow(buf[:0], int(p.length))[:p.length]
+		if _, err := f.ReadAt(buf, int64(from)); err != nil {
+			return false, nilIfShort(err)
+		}
+		if crc32.Update(0, castagnoli, buf) != p.sum {
+			return false, nil
+		}
+		from += uint64(p.length)
+	}
 }
 
 // handles are files that are open for reading.
@@ -213,7 +249,7 @@ func (h *handles) get(v *values, id valueFile) (*handle, error) {
 		x.used = h.tick
 		return x, nil
 	}
-	f, err := v.fs.Open(v.fs.PathJoin(v.dir, id.name()), vfs.RandomReadsOption)
+	f, err := v.fs.Open(v.fs.PathJoin(v.dir, id.name())) // read ahead: who is behind reads on
 	if err != nil {
 		return nil, err
 	}

@@ -19,16 +19,18 @@ import (
 // the log of the commit that it belongs to. A file holds values of one bucket and goes with it.
 // It is a header and frames, one for each commit:
 //
-//	header  "hark values 1\n", seed 4: what the checksums of its frames begin with
-//	frame   checksum 4 (Castagnoli, of all that follows), batch length 4, data length 8,
+//	header  "hark values 2\n", seed 4: what the checksums of its frames begin with
+//	frame   checksum 4 (Castagnoli, of the lengths and the batch), batch length 4, data length 8,
 //	        the events' data one after the other, the batch: Pebble's, with all of the commit
+//
+// The data has checksums of its own, one for each event, in the batch: see [place].
 //
 // A frame is written, synced, and only then applied to Pebble, without a sync there: its batch
 // names how far the files are applied (meta "values"), and at the start what lies beyond is
 // applied again. So one sync makes data and keys durable, and Pebble is never ahead of its values.
 // What is not whole at the end of the last file was never acknowledged.
 const (
-	valueMagic  = "hark values 1\n"
+	valueMagic  = "hark values 2\n"
 	valueHeader = len(valueMagic) + 4
 	frameHeader = 16
 
@@ -102,6 +104,7 @@ type values struct {
 
 	reading handles
 	books   books
+	trail   trail
 	punches sync.WaitGroup
 	punch   sync.Mutex // held while one commit's holes are looked for: many may wait
 	closing atomic.Bool
@@ -201,7 +204,7 @@ func (s *Store) beginFrame(recs []Record) (wait func() error, err error) {
 	buf = append(buf, repr...)
 	binary.BigEndian.PutUint32(buf[4:], uint32(len(repr)))
 	binary.BigEndian.PutUint64(buf[8:], uint64(data))
-	binary.BigEndian.PutUint32(buf, crc32.Update(l.seed, castagnoli, buf[4:]))
+	binary.BigEndian.PutUint32(buf, frameSum(l.seed, buf[4:frameHeader], repr))
 	if v.buf = buf; cap(buf) > keptBatch {
 		v.buf = nil
 	}
@@ -213,6 +216,11 @@ func (s *Store) beginFrame(recs []Record) (wait func() error, err error) {
 	f := &frame{end: end, batch: b}
 	v.flying.push(f)
 	return func() error { return s.land(l, f) }, nil
+}
+
+// frameSum is the checksum of a frame with these lengths and this batch.
+func frameSum(seed uint32, lengths, batch []byte) uint32 {
+	return crc32.Update(crc32.Update(seed, castagnoli, lengths), castagnoli, batch)
 }
 
 // land syncs and applies a frame and those before it.
@@ -229,6 +237,9 @@ func (s *Store) land(l *valueLog, f *frame) error {
 			return fmt.Errorf("commit: %w", err)
 		}
 		l.synced = size
+		if cold, some := v.trail.grew(l.id, size); some {
+			v.punches.Go(func() { v.cool(cold) })
+		}
 	}
 	for next := v.flying.first(); f.batch != nil; next = v.flying.first() {
 		if err := next.batch.Commit(pebble.NoSync); err != nil {

@@ -368,6 +368,80 @@ func TestValuesDamaged(t *testing.T) {
 	}
 }
 
+// TestFrameFlipped: no byte of a frame may be another one.
+func TestFrameFlipped(t *testing.T) {
+	s := open(t, Options{FS: vfs.NewMem(), Dir: "data"})
+	one, _ := valued(1, 1, 1, 4100)
+	two, _ := valued(2, 1, 2, 5000)
+	commit(t, s, one, two)
+	id, size, seed := s.values.out.id, s.values.out.size.Load(), s.values.out.seed
+	f, err := s.fs.Open(s.fs.PathJoin(s.values.dir, id.name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	file := make([]byte, size)
+	if _, err := f.ReadAt(file, 0); err != nil {
+		t.Fatal(err)
+	}
+	read := func() bool {
+		batch, length, err := readFrame(bytes.NewReader(file), id, uint64(valueHeader), size, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return batch != nil && length == size-uint64(valueHeader)
+	}
+	if !read() {
+		t.Fatal("the frame is not whole as it is")
+	}
+	for i := valueHeader; i < len(file); i++ {
+		file[i] ^= 4
+		if read() {
+			t.Fatalf("byte %d may be another", i)
+		}
+		file[i] ^= 4
+	}
+}
+
+// TestTrail: what leaves the cache is all that was written, in order, but the last of it.
+func TestTrail(t *testing.T) {
+	var tr trail
+	type at struct {
+		file valueFile
+		to   uint64
+	}
+	var cold at
+	total, gone := uint64(0), uint64(0)
+	for n := range uint32(5) {
+		file, to := valueFile{1, n + 1}, uint64(0)
+		for range 300 {
+			to += 1 << 20
+			total += 1 << 20
+			p, some := tr.grew(file, to)
+			if some != (total-gone >= warmBytes+coolBytes) {
+				t.Fatalf("of %d bytes %d are gone, and more is to go: %v", total, gone, some)
+			}
+			if !some {
+				continue
+			}
+			if p.file != cold.file {
+				if cold.file != (valueFile{}) && cold.to != 300<<20 {
+					t.Fatalf("%v begins when %v went up to %d", p, cold.file, cold.to)
+				}
+				cold = at{file: p.file}
+			}
+			if p.from != cold.to || p.to <= p.from || p.to-p.from > coolBytes {
+				t.Fatalf("%+v comes after %d", p, cold.to)
+			}
+			cold.to = p.to
+			gone += p.to - p.from
+		}
+	}
+	if len(tr.pieces) > 2 {
+		t.Errorf("%d pieces are kept", len(tr.pieces))
+	}
+}
+
 // FuzzReadFrame: whatever is in a file, there is a whole frame or none.
 func FuzzReadFrame(f *testing.F) {
 	fs := vfs.NewMem()
@@ -384,6 +458,7 @@ func FuzzReadFrame(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	id := s.values.out.id
 	whole := make([]byte, s.values.out.size.Load())
 	if _, err := file.ReadAt(whole, 0); err != nil {
 		f.Fatal(err)
@@ -392,8 +467,10 @@ func FuzzReadFrame(f *testing.F) {
 	f.Add(whole[valueHeader:])
 	f.Add(whole[valueHeader : len(whole)-1])
 	f.Add([]byte{})
+	head := whole[:valueHeader:valueHeader]
 	f.Fuzz(func(t *testing.T, data []byte) {
-		batch, length, err := readFrame(bytes.NewReader(data), 0, uint64(len(data)), seed)
+		file := append(head, data...)
+		batch, length, err := readFrame(bytes.NewReader(file), id, uint64(valueHeader), uint64(len(file)), seed)
 		if err != nil {
 			t.Fatal(err)
 		}
