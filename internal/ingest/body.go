@@ -43,6 +43,9 @@ func (v *visit) maxBody() int {
 	return v.door.cfg.MaxBody
 }
 
+// buffered is a body of which a part was read with the head.
+type buffered interface{ Buffered() []byte }
+
 // readBody reads the body, bounded while it arrives. With an error it returns what there is of it.
 func (v *visit) readBody() ([]byte, *hark.Error) {
 	limit, declared := v.maxBody(), v.r.ContentLength
@@ -59,6 +62,9 @@ func (v *visit) readBody() ([]byte, *hark.Error) {
 	}
 	if !v.reserve(size) {
 		return nil, errNoMemory()
+	}
+	if b, ok := v.r.Body.(buffered); ok && int64(len(b.Buffered())) == declared {
+		return slices.Clone(b.Buffered()), nil
 	}
 	timer := http.NewResponseController(v.w)
 	timer.SetReadDeadline(v.received.Add(bodyTimeout))

@@ -147,6 +147,9 @@ type conn struct {
 
 	// between: net/http has answered, and waits for the next request.
 	between atomic.Bool
+	// Of whoever reads, one at a time: what was read and net/http has not seen yet.
+	ahead []byte
+	idle  *idleReader
 	// Of plain requests, from the first on; the goroutine's that serves them.
 	ctx    context.Context
 	remote string
@@ -164,7 +167,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.between.Load() {
 		return c.readIdle(p)
 	}
-	n, err := c.Conn.Read(p)
+	var n int
+	var err error
+	if len(c.ahead) > 0 {
+		n = copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+	} else {
+		n, err = c.Conn.Read(p)
+	}
 	if n > 0 {
 		c.mu.Lock()
 		c.frame.feed(p[:n])
@@ -173,8 +183,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// NetConn returns the connection under it, as tls.Conn does.
-func (c *conn) NetConn() net.Conn { return c.Conn }
+// NetConn returns the connection under it, as tls.Conn does; itself while it has read ahead.
+func (c *conn) NetConn() net.Conn {
+	if len(c.ahead) > 0 {
+		return c
+	}
+	return c.Conn
+}
 
 // CloseWrite lets the server end its side first, where the connection can.
 func (c *conn) CloseWrite() error {

@@ -1,10 +1,13 @@
 package rawhead
 
 import (
+	"maps"
 	"net/http"
 	"net/textproto"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // maxPlainBody is the longest body of a plain request.
@@ -44,7 +47,7 @@ func plainHead(head string) (r http.Request, ok bool) {
 		if len(name) == len("Host") && strings.EqualFold(name, "Host") {
 			continue
 		}
-		key := textproto.CanonicalMIMEHeaderKey(name)
+		key := canonical.of(name)
 		if more := r.Header[key]; more != nil {
 			r.Header[key] = append(more, value)
 			continue
@@ -53,6 +56,40 @@ func plainHead(head string) (r http.Request, ok bool) {
 		r.Header[key] = values[len(values)-1 : len(values) : len(values)]
 	}
 	return r, r.Host != "" && r.ContentLength >= 0
+}
+
+// canonicalNames remembers canonical forms of field names that are usually written in another, so
+// that they are not made for each request.
+type canonicalNames struct {
+	mu    sync.Mutex                        // held while names are added
+	names atomic.Pointer[map[string]string] // never changed
+}
+
+// A stranger may fill it: then others are made each time.
+const maxCanonical, maxCanonicalName = 512, 64
+
+var canonical canonicalNames
+
+func (c *canonicalNames) of(name string) string {
+	names := c.names.Load()
+	if names != nil {
+		if key, ok := (*names)[name]; ok {
+			return key
+		}
+	}
+	key := textproto.CanonicalMIMEHeaderKey(name)
+	if key == name || len(name) > maxCanonicalName || names != nil && len(*names) >= maxCanonical {
+		return key
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	more := map[string]string{}
+	if names = c.names.Load(); names != nil {
+		more = maps.Clone(*names)
+	}
+	more[strings.Clone(name)] = key
+	c.names.Store(&more)
+	return key
 }
 
 // steers takes over what a field says about the request, and reports whether it is one

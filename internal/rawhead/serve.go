@@ -25,14 +25,15 @@ const (
 // readIdle is [conn.Read] while net/http waits for the next request: plain ones are served, and it
 // sees the first byte of what is none.
 func (c *conn) readIdle(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	for err == nil && n > 0 {
-		r, head, ok := c.plain(p[:n])
+	read, err := c.next(p)
+	for err == nil && len(read) > 0 {
+		r, head, ok := c.plain(read)
 		if !ok {
 			break
 		}
-		rest, keep := c.serve(r, head, p[len(head):n])
+		rest, keep := c.serve(r, head, read[len(head):])
 		if !keep {
+			c.idle.release()
 			return 0, io.EOF
 		}
 		// Whatever deadline the handler left: also when the next request has begun, as net/http sets
@@ -43,17 +44,39 @@ func (c *conn) readIdle(p []byte) (int, error) {
 		}
 		c.Conn.SetReadDeadline(idleUntil)
 		// Line ends after a body: net/http allows them after a POST of its own.
-		for n = copy(p, bytes.TrimLeft(rest, "\r\n")); n == 0 && err == nil; n = copy(p, bytes.TrimLeft(p[:n], "\r\n")) {
-			n, err = c.Conn.Read(p)
+		for read = bytes.TrimLeft(rest, "\r\n"); len(read) == 0 && err == nil; read = bytes.TrimLeft(read, "\r\n") {
+			c.idle.release()
+			read, err = c.next(p)
 		}
 	}
 	c.between.Store(false)
+	n := copy(p, read)
+	if n < len(read) {
+		c.ahead, err = bytes.Clone(read[n:]), nil
+	}
+	c.idle.release()
 	if n > 0 {
 		c.mu.Lock()
 		c.frame.feed(p[:n])
 		c.mu.Unlock()
 	}
 	return n, err
+}
+
+// next returns what came, in p or in memory of its own.
+func (c *conn) next(p []byte) (read []byte, err error) {
+	if len(c.ahead) > 0 {
+		read, c.ahead = c.ahead, nil
+		return read, nil
+	}
+	if c.idle == nil {
+		c.idle = newIdleReader(c.Conn)
+	}
+	if read, ok, err := c.idle.next(); ok {
+		return read, err
+	}
+	n, err := c.Conn.Read(p)
+	return p[:n], err
 }
 
 // plain returns the request at the beginning of p, if it is a plain one whose head is there.
@@ -202,6 +225,10 @@ func (b *plainBody) Read(p []byte) (n int, err error) {
 	b.err = err
 	return n, err
 }
+
+// Buffered returns what of the body was read with the head and not yet by the caller; it holds
+// until the handler returns.
+func (b *plainBody) Buffered() []byte { return b.read }
 
 // Close implements io.Closer: what is left is skipped later.
 func (b *plainBody) Close() error { return nil }

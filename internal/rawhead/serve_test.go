@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -180,6 +182,8 @@ var conversations = map[string]string{
 	"mixed":          post("a", "x") + "GET /in/b HTTP/1.1\r\nHost: x\r\n\r\n" + post("c", "y") + "POST /in/d HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n" + post("e", "z") + "HEAD /in/h HTTP/1.1\r\nHost: x\r\n\r\n",
 	"elsewhere":      "GET /v1 HTTP/1.1\r\nHost: x\r\n\r\n" + post("a", "x") + "POST /v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nb" + post("c", "y"),
 	"line ends":      "GET /in/ HTTP/1.1\r\nHost: x\r\n\r\n" + post("a", "x") + "\r\n" + post("b", "y") + "\r\nGET /in/c HTTP/1.1\r\nHost: x\r\n\r\n",
+	"ahead":          post("a", "x") + "GET /in/b HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("y", 6000) + "\r\n\r\n" + post("c", strings.Repeat("z", 3000)) + "GET /in/d HTTP/1.1\r\nHost: x\r\n\r\n" + post("e", "end"),
+	"ahead, body":    post("a", "x") + "PUT /in/b HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n" + strings.Repeat("y", 9000) + post("c", "z") + post("d", "end"),
 	"nonsense":       post("a", "x") + "nonsense\r\n\r\n" + post("never", ""),
 	"two lengths":    post("a", "x", "Content-Length: 2") + post("never", ""),
 	"length, chunks": post("a", "0\r\n\r\n", "Transfer-Encoding: chunked") + post("b", ""),
@@ -319,6 +323,49 @@ func TestDrainEnds(t *testing.T) {
 	w.listener.Drain(over)
 	if got := <-done; len(got) != 1 || !strings.HasPrefix(got[0], "503 ") {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestIdleReader: memory is taken when something comes, and not before.
+func TestIdleReader(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	there, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	here, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	r := newIdleReader(here)
+	here.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	if read, ok, err := r.next(); !ok || !errors.Is(err, os.ErrDeadlineExceeded) || len(read) > 0 {
+		t.Errorf("%q, %v, %v", read, ok, err)
+	}
+	if r.buf != nil {
+		t.Error("it holds memory though nothing came")
+	}
+	here.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for _, want := range []string{"abc", strings.Repeat("x", idleBytes), "d"} {
+		io.WriteString(there, want)
+		for got := ""; got != want; {
+			read, _, err := r.next()
+			if got += string(read); err != nil || !strings.HasPrefix(want, got) {
+				t.Fatalf("%q of %q, %v", got, want, err)
+			}
+		}
+	}
+	r.release()
+	r.release()
+	there.Close()
+	if read, ok, err := r.next(); !ok || err != io.EOF || len(read) > 0 {
+		t.Errorf("%q, %v, %v", read, ok, err)
 	}
 }
 
