@@ -25,7 +25,7 @@ type seenKey struct {
 // seenBytes bounds all filters together.
 const seenBytes = 64 << 20
 
-// bloom is a row of filters, each twice as large as the one before, up to
+// bloom is a row of filters, each four times as large as the one before, up to
 // maxPart. A key takes 16 bits, so that a part is wrong about one in 2,000.
 type bloom struct {
 	parts []([]uint64)
@@ -53,7 +53,7 @@ func (b *bloom) add(hash [16]byte) (grown int) {
 	if b.left == 0 {
 		words := firstPart
 		if n := len(b.parts); n > 0 {
-			words = min(maxPart, 2*len(b.parts[n-1]))
+			words = min(maxPart, 4*len(b.parts[n-1]))
 		}
 		b.parts = append(b.parts, make([]uint64, words))
 		b.left, grown = words*64/16, words*8
