@@ -179,7 +179,7 @@ func TestTokensSurvive(t *testing.T) {
 // TestTokenStreams end at once when the token is revoked, and politely when it ends; a
 // browser that comes too often is told so in a way that lets it come back.
 func TestTokenStreams(t *testing.T) {
-	admin := adminDesk(t, server.Config{TokenRate: 1})
+	admin := adminDesk(t, server.Config{TokenRate: .001})
 	open := func(m mintedToken) *http.Response {
 		t.Helper()
 		res, err := http.Get(admin.url + "/v1/stream?topic=a&token=" + m.Token)
@@ -198,13 +198,13 @@ func TestTokenStreams(t *testing.T) {
 		}
 	}
 	spec := `{"user":"42","subscribe":["a"]}`
-	one, two, short := admin.mint(spec), admin.mint(spec), admin.mint(`{"user":"7","subscribe":["a"],"ttl":"2s"}`)
+	one, two, short := admin.mint(spec), admin.mint(spec), admin.mint(`{"user":"7","subscribe":["a"],"ttl":"4s"}`)
 	byID, byUser, expires := open(one), open(two), open(short)
 	admin.call("POST", "/v1/tokens/revoke", `{"id":"`+one.ID+`"}`)
 	ended(byID, "revoked", 2*time.Second)
 	admin.call("POST", "/v1/tokens/revoke", `{"user":"42"}`)
 	ended(byUser, "revoked", 2*time.Second)
-	ended(expires, "expired", 5*time.Second)
+	ended(expires, "expired", 10*time.Second)
 
 	often := admin.mint(`{"user":"8","subscribe":["a"]}`)
 	for range 22 {
@@ -218,7 +218,7 @@ func TestTokenStreams(t *testing.T) {
 	if h := res.Header; h.Get("Content-Type") != "text/event-stream; charset=utf-8" {
 		t.Error(h)
 	}
-	ended(res, "overloaded", time.Second)
+	ended(res, "overloaded", 10*time.Second)
 	if status, _, body := call(t, "GET", admin.url+"/v1/events?topic=a&token="+often.Token, ""); status != 429 {
 		t.Errorf("who can be told so is: %d %s", status, body)
 	}
