@@ -497,13 +497,12 @@ func TestPollLimits(t *testing.T) {
 	if _, n, _, more := get("topic=a&limit=10&after=" + cursor); n != 10 || more {
 		t.Errorf("%d events, more %v", n, more)
 	}
-	refused := 0
-	for range 150 {
-		if status, _, _, _ := get("topic=quiet"); status == 400 { // as this server writes errors
-			refused++
-		}
+	refused := false
+	for n := 0; n < 2000 && !refused; n++ { // who is slow may ask longer
+		status, _, _, _ := get("topic=quiet")
+		refused = status == 400 // as this server writes errors
 	}
-	if refused == 0 {
+	if !refused {
 		t.Error("nobody is refused")
 	}
 	for range 150 {
