@@ -47,7 +47,7 @@ func TestLiveStalled(t *testing.T) {
 	late = max(late, a.reached(steady, a.book.Last("big.>")))
 	most = max(most, a.memory())
 	t.Logf("the others were at most %v late; memory %d MiB, at most %d MiB", late.Round(time.Millisecond), before>>20, most>>20)
-	if late > 3*time.Second {
+	if late > 10*time.Second { // of the two minutes that whoever stalls is waited for
 		t.Errorf("beside stalled readers the others were %v late", late)
 	}
 	if most-before > 160<<20 {
