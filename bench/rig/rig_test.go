@@ -108,7 +108,11 @@ func TestBarePipeline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond)
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if seen, err := sink.Report(); err != nil || seen.Classes["bare"].Distinct >= 100 {
+			break
+		}
+	}
 	report, err := p.Stop()
 	if err != nil || report.Acked == 0 || report.Refused != 0 {
 		t.Fatalf("%v, acked %d, refused %d %s", err, report.Acked, report.Refused, report.Example)
