@@ -112,6 +112,9 @@ func (a *audience) run(ctx context.Context, run int) error {
 	if err != nil {
 		return err
 	}
+	if err := a.runBare(ctx, p, run, alone); err != nil {
+		return err
+	}
 	if _, err := p.Mark(); err != nil {
 		return err
 	}
@@ -145,6 +148,29 @@ func (a *audience) run(ctx context.Context, run int) error {
 	rig.Say("audience  %s/s, %.0f MB at most; publish p99 %.2f ms, alone %.2f ms", rig.Number(rate), float64(peak)/1e6, p99, p99Alone)
 	<-profiled
 	return a.delivered(ctx)
+}
+
+// runBare measures the other tenant beside a bare loop, which tells what of it is ours, and what
+// anybody's who sends so much from these processors.
+func (a *audience) runBare(ctx context.Context, p *rig.Publisher, run int, alone rig.LoadReport) error {
+	if run >= len(a.post.Ours) {
+		return nil
+	}
+	if _, err := p.Mark(); err != nil {
+		return err
+	}
+	loop, err := a.child(ctx, roleSetup{Role: "loop", Workers: a.workers, Sink: a.sink.Addr, Cert: a.sink.Cert, For: 5 * time.Second, Rate: 0.8 * a.post.Ours[run]})
+	if err != nil {
+		return err
+	}
+	beside, err := p.Report()
+	if err != nil {
+		return err
+	}
+	p99, p99Alone := rig.Milliseconds(beside.Latency.Quantile(0.99)), rig.Milliseconds(alone.Latency.Quantile(0.99))
+	a.beside.Ours, a.beside.Bound = append(a.beside.Ours, p99), append(a.beside.Bound, p99Alone)
+	rig.Say("bare loop %s/s; publish p99 %.2f ms", rig.Number(loop.rate()), p99)
+	return nil
 }
 
 // arrive waits until each device has its message, and watches the server's memory meanwhile.

@@ -25,7 +25,7 @@ type bench struct {
 
 	seal, send, post, cpu rig.Figure
 	memory, peak, fan     rig.Figure
-	publish               rig.Figure
+	publish, beside       rig.Figure
 }
 
 func (b *bench) measure(ctx context.Context) (*rig.Result, error) {
@@ -59,7 +59,7 @@ func (b *bench) measure(ctx context.Context) (*rig.Result, error) {
 		result.Figures = append(result.Figures, &b.post, &b.cpu)
 	}
 	if b.Wants("audience") {
-		result.Figures = append(result.Figures, &b.memory, &b.peak, &b.fan, &b.publish)
+		result.Figures = append(result.Figures, &b.memory, &b.peak, &b.fan, &b.publish, &b.beside)
 	}
 	return result, err
 }
@@ -74,6 +74,7 @@ func (b *bench) name() {
 	b.peak = rig.Figure{Name: "  most while all are pushed to", Unit: "MB", Bar: rig.Bar{AtMost: 400}}
 	b.fan = rig.Figure{Name: "one event to all of them", Unit: "messages/s", Bar: rig.Bar{RatioAtLeast: 0.8}, Note: "bound: seal + sign + POST, above; to the last arrival"}
 	b.publish = rig.Figure{Name: "  publish p99 of another tenant", Unit: "ms", Bar: rig.Bar{RatioAtMost: 2}, Note: fmt.Sprintf("bound: alone; %s events a second", rig.Number(b.rate))}
+	b.beside = rig.Figure{Name: "    and beside a bare loop", Unit: "ms", Note: "bound: alone; a net/http loop of another process posts at 0.8 of seal + sign + POST and seals nothing"}
 }
 
 // measureSeal compares what a message costs on one core.

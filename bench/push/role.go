@@ -24,6 +24,7 @@ import (
 	"github.com/harkhq/hark/internal/egress"
 	"github.com/harkhq/hark/internal/push"
 	"github.com/harkhq/hark/internal/webpush"
+	xrate "golang.org/x/time/rate"
 )
 
 // What is measured runs in a child, which is this program with a role.
@@ -36,6 +37,7 @@ type roleSetup struct {
 	Workers int
 	Cores   int // 0 for all
 	For     time.Duration
+	Rate    float64 // a second; 0 for as many as go
 	Sink    string
 	Cert    []byte // the sink's, DER
 	Profile string
@@ -58,7 +60,7 @@ func (b *bench) child(ctx context.Context, setup roleSetup) (c count, err error)
 	if err != nil {
 		return c, err
 	}
-	setup.For = b.Steady
+	setup.For = max(setup.For, b.Steady)
 	text, err := json.Marshal(setup)
 	if err != nil {
 		return c, err
@@ -99,6 +101,9 @@ func play(text []byte) error {
 	one, err := roles[setup.Role](setup)
 	if err != nil {
 		return err
+	}
+	if setup.Rate > 0 {
+		one = paced(one, setup.Rate)
 	}
 	c, err := run(setup, one)
 	if err != nil {
@@ -146,6 +151,17 @@ func run(setup roleSetup, one func(worker int) error) (count, error) {
 		return c, *err
 	}
 	return c, nil
+}
+
+// paced does so many a second at most.
+func paced(one func(int) error, rate float64) func(int) error {
+	l := xrate.NewLimiter(xrate.Limit(rate), 1)
+	return func(w int) error {
+		if err := l.Wait(context.Background()); err != nil {
+			return err
+		}
+		return one(w)
+	}
 }
 
 func cpuSeconds() float64 {
