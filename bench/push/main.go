@@ -14,7 +14,8 @@
 //	          net/http loop that posts the same bytes, one after the other: 1/(1/seal + 1/loop)
 //	audience  one event to -devices browsers of an audience of the whole program: its memory, how many
 //	          messages go out (the bound is post, without store, outcomes and log), and what that does to
-//	          another tenant that publishes meanwhile
+//	          another tenant that publishes meanwhile, beside what a bare loop of 0.8 of post's
+//	          rate, in another process, does to it
 package main
 
 import (
