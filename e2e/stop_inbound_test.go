@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,6 +150,8 @@ func TestStopInbound(t *testing.T) {
 		defer idle.Body.Close()
 		var mu sync.Mutex
 		var senders sync.WaitGroup
+		var shots atomic.Int64
+		before := len(acked)
 		for i := range 4 {
 			api, n := w.api, 0
 			senders.Go(func() {
@@ -176,9 +179,18 @@ func TestStopInbound(t *testing.T) {
 			senders.Go(func() {
 				random := rand.New(rand.NewPCG(uint64(round), uint64(i)))
 				for large.shoot(w.ctx, api, &l, random) {
+					shots.Add(1)
 				}
 			})
 		}
+		eventually(t, enough, func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			if shots.Load() == 0 || len(acked) == before {
+				return "nothing is answered"
+			}
+			return ""
+		})
 		time.Sleep(300 * time.Millisecond)
 		begin := time.Now()
 		w.stop()

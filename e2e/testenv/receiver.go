@@ -87,7 +87,10 @@ func (r *Receiver) NextEra() {
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	h := &Hit{Path: req.URL.Path, ID: req.Header.Get("Webhook-Id"), Topic: req.Header.Get("Hark-Topic"),
 		Header: req.Header, Era: req.Context().Value(eraKey{}).(int), Begin: time.Now()}
-	h.Body, _ = io.ReadAll(req.Body)
+	var err error
+	if h.Body, err = io.ReadAll(req.Body); err != nil {
+		return // whoever sent it died in its midst: it is no delivery
+	}
 	r.mu.Lock()
 	r.hits = append(r.hits, h)
 	r.mu.Unlock()
