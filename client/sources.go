@@ -40,11 +40,11 @@ type Source struct {
 
 	// Verifying is with how many secrets requests are verified now.
 	Verifying int `json:"verifying"`
-	// Secret, MoreSecrets and OldSecrets verify. They are there at creation, after a
-	// rotation, and for keys that may see them; a public key always.
-	Secret      hark.Secret   `json:"secret,omitempty"`
-	MoreSecrets []hark.Secret `json:"more_secrets,omitempty"`
-	OldSecrets  []OldSecret   `json:"old_secrets,omitempty"`
+	// Secrets, of which Secret is the first, and OldSecrets verify. They are there at creation,
+	// after a rotation, and for keys that may see them; a public key always.
+	Secret     hark.Secret   `json:"secret,omitempty"`
+	Secrets    []hark.Secret `json:"secrets,omitempty"`
+	OldSecrets []OldSecret   `json:"old_secrets,omitempty"`
 	// SecretHelp says where the provider shows its secret; it is there while the source
 	// has none and refuses every request.
 	SecretHelp string `json:"secret_help,omitempty"`
@@ -63,8 +63,8 @@ type SourceSpec struct {
 	Name string `json:"name,omitempty"`
 	// Secret verifies; the server makes one if it is empty and the scheme can.
 	Secret hark.Secret `json:"secret,omitempty"`
-	// MoreSecrets verify besides.
-	MoreSecrets []hark.Secret `json:"more_secrets,omitempty"`
+	// Secrets are several that verify, instead of Secret.
+	Secrets []hark.Secret `json:"secrets,omitempty"`
 
 	// Topic is the scheme's own if it is empty.
 	Topic      string            `json:"topic,omitempty"`

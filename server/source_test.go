@@ -17,8 +17,8 @@ import (
 // source is what the API says of one.
 type source struct {
 	ID, UID, URL, Scheme, Topic, State, Secret string
-	SecretHelp                                 string   `json:"secret_help"`
-	MoreSecrets                                []string `json:"more_secrets"`
+	SecretHelp                                 string `json:"secret_help"`
+	Secrets                                    []string
 	OldSecrets                                 []struct{ Secret, Expires string }
 	Verifying                                  int
 	Revision                                   uint64
@@ -134,9 +134,9 @@ func TestSources(t *testing.T) {
 	if got.Secret != "my own" || got.Verifying != 1 {
 		t.Errorf("%+v", got)
 	}
-	d.source(200, "PATCH", path, `{"secret":"first","more_secrets":["second"]}`)
+	d.source(200, "PATCH", path, `{"secrets":["first","second"]}`)
 	got = admin.source(200, "GET", path+"?reveal=true", "")
-	if got.Secret != "first" || !slices.Equal(got.MoreSecrets, []string{"second"}) || got.Verifying != 3 {
+	if got.Secret != "first" || !slices.Equal(got.Secrets, []string{"first", "second"}) || got.Verifying != 3 {
 		t.Errorf("%+v", got)
 	}
 	// Another scheme takes nothing over.
@@ -258,11 +258,14 @@ func TestBadSources(t *testing.T) {
 	if len(p.Errors) != 4 {
 		t.Errorf("all at once: %+v", p)
 	}
+	if p := d.refused(422, "invalid", "POST", "/v1/sources", `{"scheme":"github","secret":"a","secrets":["b"]}`); len(p.Errors) != 1 || p.Errors[0].Field != "secrets" {
+		t.Errorf("twice: %+v", p)
+	}
 	s := d.source(201, "POST", "/v1/sources", `{"scheme":"none"}`)
 	for _, c := range []struct{ body, field string }{
 		{`{"response":{"colour":"red"}}`, "response"},
 		{`{"response":{"status":302}}`, "response.status"},
-		{`{"more_secrets":["a"]}`, "more_secrets"},
+		{`{"secret":"a","secrets":["b"]}`, "secrets"},
 		{`{"scheme":"nosuch"}`, "scheme"},
 		{`{"settings":[]}`, "settings"},
 	} {

@@ -208,16 +208,12 @@ func onlyHere(host string) bool {
 func (s *sourceAdd) spec(a *app) (*client.SourceSpec, error) {
 	spec := &client.SourceSpec{Scheme: s.Scheme, UID: s.UID, Name: s.Name, Topic: s.Topic, Key: s.Key, Attributes: s.Attribute,
 		AllowIPs: s.AllowIP, CORSOrigins: s.CORS, MaxBody: s.MaxBody, RateLimit: s.RateLimit, Concurrency: s.Concurrency}
-	for i, text := range s.Secret {
+	for _, text := range s.Secret {
 		secret, err := secretText(a, text)
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 {
-			spec.Secret = secret
-		} else {
-			spec.MoreSecrets = append(spec.MoreSecrets, secret)
-		}
+		spec.Secrets = append(spec.Secrets, secret)
 	}
 	if len(s.Set) > 0 {
 		var fields []setting.Field
@@ -376,7 +372,7 @@ func (a *app) showSource(s *client.Source) {
 	facts = append(facts, "answer", responseLine(s.Response), "may send", strings.Join(s.AllowIPs, ", "), "web origins", strings.Join(s.CORSOrigins, ", "),
 		"largest body", orNone("%d bytes", s.MaxBody), "rate limit", orNone("%g per second", s.RateLimit), "concurrency", orNone("at most %d", s.Concurrency),
 		"state", sourceState(s), "verifying", secretsText(s), "secret", styled(warn, s.Secret.Reveal()))
-	for _, more := range s.MoreSecrets {
+	for _, more := range s.Secrets[min(1, len(s.Secrets)):] {
 		facts = append(facts, "secret", styled(warn, more.Reveal()))
 	}
 	for _, old := range s.OldSecrets {

@@ -34,10 +34,12 @@ func (t *trigger) toSource() error {
 		return err
 	}
 	d := &hark.Source{Scheme: source.Scheme, Settings: settings}
-	for _, s := range append([]hark.Secret{source.Secret}, source.MoreSecrets...) {
-		if s != "" {
-			d.Secrets = append(d.Secrets, hark.SigningSecret{Value: s})
-		}
+	secrets := source.Secrets
+	if len(secrets) == 0 && source.Secret != "" { // one that was replaced, and verifies for a while
+		secrets = []hark.Secret{source.Secret}
+	}
+	for _, s := range secrets {
+		d.Secrets = append(d.Secrets, hark.SigningSecret{Value: s})
 	}
 	if row != nil && row.Secrets != scheme.NoSecrets && row.CanSign() && len(d.Secrets) == 0 && t.Secret == "" {
 		return failed("hark source rotate "+t.Source, "%s has no secret yet: %s", source.ID, clean(source.SecretHelp))

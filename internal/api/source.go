@@ -86,7 +86,7 @@ type SourceBody struct {
 	UID         string               `json:"uid,omitempty" doc:"Your own name for it, unique in the tenant." maxLength:"255" example:"github-main"`
 	Name        string               `json:"name,omitempty" maxLength:"255"`
 	Secret      hark.Secret          `json:"secret,omitempty" doc:"What requests are verified with: the provider's, or your own; one is made where the scheme can."`
-	MoreSecrets []hark.Secret        `json:"more_secrets,omitempty" maxItems:"9" doc:"Secrets that verify besides: for several senders to one URL."`
+	Secrets     []hark.Secret        `json:"secrets,omitempty" maxItems:"10" doc:"Several, for several senders to one URL, instead of secret."`
 	Topic       string               `json:"topic,omitempty" doc:"Template of the events' topics; the scheme's own when it is missing." example:"github.{header.X-GitHub-Event}"`
 	Key         string               `json:"key,omitempty" doc:"Template of their keys." example:"{body.repository.full_name}"`
 	Attributes  map[string]string    `json:"attributes,omitempty" doc:"Templates of their attributes, by name."`
@@ -98,17 +98,29 @@ type SourceBody struct {
 	Concurrency int                  `json:"concurrency,omitempty" minimum:"0" doc:"Requests at once; 0 for the server's default."`
 }
 
-func (b *SourceBody) source() *hark.Source {
-	return &hark.Source{Scheme: b.Scheme, Settings: b.Settings, UID: b.UID, Name: b.Name, Secrets: verifying(b.Secret, b.MoreSecrets),
+func (b *SourceBody) source() (*hark.Source, error) {
+	if err := checkSecrets(b.Secret, b.Secrets); err != nil {
+		return nil, err
+	}
+	return &hark.Source{Scheme: b.Scheme, Settings: b.Settings, UID: b.UID, Name: b.Name, Secrets: verifying(b.Secret, b.Secrets),
 		Topic: b.Topic, Key: b.Key, Attributes: b.Attributes, Response: b.Response, AllowIPs: b.AllowIPs, CORSOrigins: b.CORSOrigins,
-		MaxBody: b.MaxBody, RateLimit: b.RateLimit, Concurrency: b.Concurrency}
+		MaxBody: b.MaxBody, RateLimit: b.RateLimit, Concurrency: b.Concurrency}, nil
 }
 
-func verifying(first hark.Secret, more []hark.Secret) (secrets []hark.SigningSecret) {
-	if first != "" {
-		secrets = append(secrets, hark.SigningSecret{Value: first})
+// checkSecrets refuses a body that says twice what verifies.
+func checkSecrets(one hark.Secret, all []hark.Secret) error {
+	if one != "" && len(all) > 0 {
+		return hark.Invalidf("secrets", "stands for secret: give one of the two")
 	}
-	for _, s := range more {
+	return nil
+}
+
+// verifying is what verifies, of a body that has one secret or several.
+func verifying(one hark.Secret, all []hark.Secret) (secrets []hark.SigningSecret) {
+	if one != "" {
+		all = []hark.Secret{one}
+	}
+	for _, s := range all {
 		secrets = append(secrets, hark.SigningSecret{Value: s})
 	}
 	return secrets
@@ -137,7 +149,7 @@ type SourceView struct {
 	Revision    uint64               `json:"revision"`
 	Verifying   int                  `json:"verifying" doc:"With how many secrets requests are verified now."`
 	Secret      string               `json:"secret,omitempty" doc:"Shown at creation and rotation, and with ?reveal=true to an admin; a public key always."`
-	MoreSecrets []string             `json:"more_secrets,omitempty" doc:"Those that verify besides, without an end."`
+	Secrets     []string             `json:"secrets,omitempty" doc:"All that verify without an end, secret first; shown as it is."`
 	OldSecrets  []OldSecret          `json:"old_secrets,omitempty" doc:"Replaced secrets that still verify."`
 	SecretHelp  string               `json:"secret_help,omitempty" doc:"There is no secret yet, and every request is refused: where the provider shows it."`
 	Setup       []string             `json:"setup,omitempty" doc:"What to enter at the provider, line by line."`
@@ -155,13 +167,16 @@ func (a *API) sourceView(ctx context.Context, d *hark.Source, reveal bool) Sourc
 			continue
 		}
 		v.Verifying++
-		switch text := secret.Value.Reveal(); {
-		case !reveal:
-		case v.Verifying == 1:
+		if !reveal {
+			continue
+		}
+		text := secret.Value.Reveal()
+		if v.Verifying == 1 {
 			v.Secret = text
-		case secret.Expires.IsZero():
-			v.MoreSecrets = append(v.MoreSecrets, text)
-		default:
+		}
+		if secret.Expires.IsZero() {
+			v.Secrets = append(v.Secrets, text)
+		} else if v.Verifying > 1 {
 			v.OldSecrets = append(v.OldSecrets, OldSecret{Secret: text, Expires: secret.Expires})
 		}
 	}
@@ -219,7 +234,10 @@ type SourceCreate struct{ Body SourceBody }
 
 // CreateSource answers POST /v1/sources.
 func (a *API) CreateSource(ctx context.Context, in *SourceCreate) (*SourceAnswer, error) {
-	given := in.Body.source()
+	given, err := in.Body.source()
+	if err != nil {
+		return nil, err
+	}
 	if err := a.mayFeed(ctx, given); err != nil {
 		return nil, err
 	}
@@ -248,7 +266,10 @@ func (a *API) PutSource(ctx context.Context, in *SourceUpsert) (*SourceAnswer, e
 	if err != nil {
 		return nil, err
 	}
-	given := in.Body.source()
+	given, err := in.Body.source()
+	if err != nil {
+		return nil, err
+	}
 	given.UID = in.UID
 	if err := a.mayFeed(ctx, given); err != nil {
 		return nil, err
@@ -351,7 +372,7 @@ type SourcePatch struct {
 		UID         *string           `json:"uid,omitempty"`
 		Name        *string           `json:"name,omitempty"`
 		Secret      hark.Secret       `json:"secret,omitempty" doc:"A new secret; what verified before verifies for another 24h."`
-		MoreSecrets []hark.Secret     `json:"more_secrets,omitempty" maxItems:"9" doc:"Secrets that verify besides; needs secret."`
+		Secrets     []hark.Secret     `json:"secrets,omitempty" maxItems:"10" doc:"Several new ones, instead of secret."`
 		Topic       *string           `json:"topic,omitempty"`
 		Key         *string           `json:"key,omitempty"`
 		Attributes  map[string]string `json:"attributes,omitempty" doc:"All of them, anew."`
@@ -407,11 +428,11 @@ func (in *SourcePatch) edit(d *hark.Source) (err error) {
 			}
 		}
 	}
-	if len(b.MoreSecrets) > 0 && b.Secret == "" {
-		return hark.Invalidf("more_secrets", "needs secret, the one that verifies first")
+	if err := checkSecrets(b.Secret, b.Secrets); err != nil {
+		return err
 	}
-	if b.Secret != "" {
-		d.Secrets = verifying(b.Secret, b.MoreSecrets)
+	if secrets := verifying(b.Secret, b.Secrets); len(secrets) > 0 {
+		d.Secrets = secrets
 	}
 	if b.Attributes != nil {
 		d.Attributes = b.Attributes
