@@ -1,8 +1,10 @@
 package server
 
 import (
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // limitListener bounds the connections that are open at once; those beyond wait to be accepted.
@@ -47,6 +49,14 @@ type limitedConn struct {
 
 // NetConn returns the connection under it.
 func (c *limitedConn) NetConn() net.Conn { return c.Conn }
+
+// SyscallConn implements syscall.Conn: nothing of what is read is changed here.
+func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
+	if open, ok := c.Conn.(syscall.Conn); ok {
+		return open.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
 
 // CloseWrite ends our side.
 func (c *limitedConn) CloseWrite() error {

@@ -266,6 +266,7 @@ func TestBadSources(t *testing.T) {
 		{`{"response":{"colour":"red"}}`, "response"},
 		{`{"response":{"status":302}}`, "response.status"},
 		{`{"secret":"a","secrets":["b"]}`, "secrets"},
+		{`{"secrets":[]}`, "secrets"},
 		{`{"scheme":"nosuch"}`, "scheme"},
 		{`{"settings":[]}`, "settings"},
 	} {

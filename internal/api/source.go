@@ -86,7 +86,7 @@ type SourceBody struct {
 	UID         string               `json:"uid,omitempty" doc:"Your own name for it, unique in the tenant." maxLength:"255" example:"github-main"`
 	Name        string               `json:"name,omitempty" maxLength:"255"`
 	Secret      hark.Secret          `json:"secret,omitempty" doc:"What requests are verified with: the provider's, or your own; one is made where the scheme can."`
-	Secrets     []hark.Secret        `json:"secrets,omitempty" maxItems:"10" doc:"Several, for several senders to one URL, instead of secret."`
+	Secrets     []hark.Secret        `json:"secrets,omitempty" minItems:"1" maxItems:"10" doc:"Several, for several senders to one URL, instead of secret."`
 	Topic       string               `json:"topic,omitempty" doc:"Template of the events' topics; the scheme's own when it is missing." example:"github.{header.X-GitHub-Event}"`
 	Key         string               `json:"key,omitempty" doc:"Template of their keys." example:"{body.repository.full_name}"`
 	Attributes  map[string]string    `json:"attributes,omitempty" doc:"Templates of their attributes, by name."`
@@ -372,7 +372,7 @@ type SourcePatch struct {
 		UID         *string           `json:"uid,omitempty"`
 		Name        *string           `json:"name,omitempty"`
 		Secret      hark.Secret       `json:"secret,omitempty" doc:"A new secret; what verified before verifies for another 24h."`
-		Secrets     []hark.Secret     `json:"secrets,omitempty" maxItems:"10" doc:"Several new ones, instead of secret."`
+		Secrets     []hark.Secret     `json:"secrets,omitempty" minItems:"1" maxItems:"10" doc:"Several new ones, instead of secret."`
 		Topic       *string           `json:"topic,omitempty"`
 		Key         *string           `json:"key,omitempty"`
 		Attributes  map[string]string `json:"attributes,omitempty" doc:"All of them, anew."`

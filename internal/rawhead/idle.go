@@ -12,10 +12,11 @@ const idleBytes = 16 << 10
 
 var idleBuffers = sync.Pool{New: func() any { return new([idleBytes]byte) }}
 
-// idleReader reads from a TCP connection on which nothing may come for long: it takes memory when
-// there is something to read, not while it waits.
+// idleReader reads from a connection on which nothing may come for long: it takes memory when
+// there is something to read, not while it waits. It needs the connection's descriptor
+// ([syscall.Conn]), which who changes what is read, as TLS does, does not give.
 type idleReader struct {
-	raw  syscall.RawConn // nil where there is no such thing, as below TLS
+	raw  syscall.RawConn // nil where there is none
 	try  func(fd uintptr) (done bool)
 	buf  *[idleBytes]byte // nil for none
 	n    int
@@ -24,8 +25,8 @@ type idleReader struct {
 
 func newIdleReader(c net.Conn) *idleReader {
 	r := &idleReader{}
-	if tcp, ok := c.(*net.TCPConn); ok && canTry {
-		if raw, err := tcp.SyscallConn(); err == nil {
+	if open, ok := c.(syscall.Conn); ok && canTry {
+		if raw, err := open.SyscallConn(); err == nil {
 			r.raw, r.try = raw, r.tryOnce
 		}
 	}

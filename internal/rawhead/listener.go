@@ -171,7 +171,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	var err error
 	if len(c.ahead) > 0 {
 		n = copy(p, c.ahead)
-		c.ahead = c.ahead[n:]
+		if c.ahead = c.ahead[n:]; len(c.ahead) == 0 {
+			c.ahead = nil // an idle connection holds none
+		}
 	} else {
 		n, err = c.Conn.Read(p)
 	}

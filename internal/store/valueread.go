@@ -131,7 +131,7 @@ func (s *Store) replayFile(id valueFile, from uint64) (n int, whole bool, err er
 	case err != nil:
 		return 0, false, nilIfShort(err)
 	case string(head[:len(valueMagic)]) == valueMagic:
-	case bytes.HasPrefix(head, []byte(valueMagic[:len(valueMagic)-2])):
+	case bytes.HasPrefix(head, []byte(valueMagic[:len(valueMagic)-2])) && head[len(valueMagic)-1] == '\n':
 		return 0, false, errors.New("another version of hark wrote it; start that one, and stop it in an orderly way")
 	default:
 		return 0, false, nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -366,6 +367,32 @@ func TestValuesDamaged(t *testing.T) {
 	if e, ok, err := s.Event(1, 1); err == nil {
 		t.Errorf("%v, %v", e, ok)
 	}
+}
+
+// TestValuesOfAnotherVersion: what was acknowledged is not taken for a torn end.
+func TestValuesOfAnotherVersion(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	s := open(t, Options{FS: fs, Dir: "data"})
+	rec, data := valued(1, 1, 1, 5000)
+	commit(t, s, rec)
+	name := s.fs.PathJoin(s.values.dir, s.values.out.id.name())
+	kept := cut(fs)
+	version := func(v string) {
+		f, err := kept.OpenReadWrite(name, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt([]byte(v), int64(len(valueMagic)-2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version("1")
+	if s, err := Open(Options{FS: kept, Dir: "data"}); err == nil || !strings.Contains(err.Error(), "another version") {
+		t.Fatalf("%v, %v", s, err)
+	}
+	version("2")
+	wants(t, open(t, Options{FS: kept, Dir: "data"}), 1, 1, data)
 }
 
 // TestFrameFlipped: no byte of a frame may be another one.
