@@ -185,13 +185,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// NetConn returns the connection under it, as tls.Conn does; itself while it has read ahead.
-func (c *conn) NetConn() net.Conn {
-	if len(c.ahead) > 0 {
-		return c
-	}
-	return c.Conn
-}
+// NetConn returns the connection under it, as tls.Conn does.
+func (c *conn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite lets the server end its side first, where the connection can.
 func (c *conn) CloseWrite() error {
@@ -265,6 +260,11 @@ func ConnState(c net.Conn, state http.ConnState) {
 		w.between.Store(false)
 	case http.StateHijacked:
 		w.off()
+		if len(w.ahead) > 0 {
+			// Who takes over watches the socket, where this would not be seen to have come. It
+			// came before the answer, which such clients must wait for (RFC 6455 section 4.1).
+			w.Conn.Close()
+		}
 	}
 }
 

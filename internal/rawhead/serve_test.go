@@ -369,6 +369,29 @@ func TestIdleReader(t *testing.T) {
 	}
 }
 
+// TestAheadOfHijack: who sends more than net/http has read before it is answered gets no connection.
+func TestAheadOfHijack(t *testing.T) {
+	taken := make(chan error, 1)
+	w := startTwoWays(t, func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/in/take" {
+			return
+		}
+		c, _, err := http.NewResponseController(rw).Hijack()
+		if err == nil {
+			defer c.Close()
+			_, err = c.Write([]byte("taken"))
+		}
+		taken <- err
+	})
+	for _, size := range []int{0, 100, 9000} {
+		conn, _ := w.dial(t, w.direct)
+		io.WriteString(conn, post("a", "x")+"GET /in/take HTTP/1.1\r\nHost: x\r\n\r\n"+strings.Repeat("y", size))
+		if err := <-taken; (err != nil) != (size > 4096) {
+			t.Errorf("%d bytes ahead: %v", size, err)
+		}
+	}
+}
+
 // TestPlainPanic: a handler that gives up takes its own connection with it, and no other.
 func TestPlainPanic(t *testing.T) {
 	w := startTwoWays(t, func(rw http.ResponseWriter, r *http.Request) {
