@@ -5,6 +5,7 @@ import (
 	"crypto/ecdh"
 	"encoding/json"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -208,6 +209,12 @@ func parsedOrigin(endpoint string) (string, error) {
 	return scheme + "://" + host, nil
 }
 
+// isPort says whether s is a port that is written as usual, and not what https has anyway.
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n != 443 && s[0] >= '1' && s[0] <= '9'
+}
+
 // plainOrigin returns the origin of an endpoint that begins with it as it stands, which is
 // nearly every one; "" for others.
 func plainOrigin(endpoint string) string {
@@ -216,7 +223,8 @@ func plainOrigin(endpoint string) string {
 		return ""
 	}
 	host, path, ok := strings.Cut(rest, "/")
-	if !ok || host == "" || strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
+	name, port, _ := strings.Cut(host, ":")
+	if !ok || name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" || name != host && !isPort(port) {
 		return ""
 	}
 	for i := range len(path) {
