@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -76,6 +77,8 @@ type Config struct {
 	PushAddressRate    float64  `help:"Subscriptions that one address may make in an hour, and ten times fewer user agents; 0 for the default of 3000, negative for no limit." env:"HARK_PUSH_ADDRESS_RATE" yaml:"push_address_rate"`
 	PushAddressSockets int      `help:"User agents of one address that may be connected to the push service (2000)." env:"HARK_PUSH_ADDRESS_SOCKETS" yaml:"push_address_sockets"`
 
+	NoPushWorker bool `help:"Push to many browsers from the server's own process, not from a worker that runs only when nothing else does." env:"HARK_NO_PUSH_WORKER" yaml:"no_push_worker"`
+
 	Demo      bool   `help:"Serve the demo pages /demo/chat and /demo/push, as hark dev does." env:"HARK_DEMO" yaml:"demo"`
 	DebugAddr string `help:"Loopback address for profiles (pprof); off when empty." placeholder:"HOST:PORT" env:"HARK_DEBUG_ADDR" yaml:"debug_addr" hidden:""`
 
@@ -88,6 +91,10 @@ type Config struct {
 
 	// Dev needs no key, listens on loopback only and lets destinations be on loopback.
 	Dev bool `kong:"-" yaml:"-"`
+
+	// PushWorker makes the command of a process that does [RunPushWorker] with the connection
+	// that is its file 3. Nil for none: everything is pushed from this process.
+	PushWorker func() *exec.Cmd `kong:"-" yaml:"-"`
 }
 
 // StoreConfig tunes the disk side. Its defaults are measured; tests make everything small.

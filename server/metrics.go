@@ -44,6 +44,8 @@ type metrics struct {
 	devicePushes *prometheus.CounterVec
 	pushTime     prometheus.Histogram
 
+	postedHere, postedApart prometheus.Counter
+
 	streamsOpened *prometheus.CounterVec
 	streamsClosed *prometheus.CounterVec
 
@@ -86,6 +88,8 @@ func newMetrics() *metrics {
 	m.scheduledEnded = counters("hark_scheduled_ended_total", "Events that were to be published later and are not waiting any more, by what became of them.", "end")
 	m.scheduledLate = histogram("hark_scheduled_late_seconds", "How late events were published that had a time.", []float64{.001, .01, .1, 1, 10, 60, 600, 3600, 86400})
 	m.devicePushes = counters("hark_push_sent_total", "Messages that devices were tried with, by what came of it.", "platform", "outcome")
+	posted := counters("hark_push_posted_total", "Messages to browsers, by which process sealed and posted them.", "process")
+	m.postedHere, m.postedApart = posted.WithLabelValues("server"), posted.WithLabelValues("worker")
 	m.pushTime = histogram("hark_push_job_seconds", "Time to push one event to all devices that want it.", []float64{.001, .01, .1, 1, 10, 60, 600, 3600})
 	m.streamsOpened = counters("hark_live_opened_total", "Live streams that began.", "transport")
 	m.streamsClosed = counters("hark_live_closed_total", "Live streams that ended, by why.", "transport", "reason")

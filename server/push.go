@@ -17,8 +17,12 @@ import (
 
 // openPush makes what pushes to devices, and the devices.
 func (s *Server) openPush() (err error) {
+	worker, err := s.pushWorker()
+	if err != nil {
+		return err
+	}
 	s.push = push.New(push.Config{Client: s.egress, Keeper: vendorTokens{s.store}, CheckURL: s.egress.Guard().CheckURL, Version: s.version,
-		Subject: s.cfg.PushSubject, Receipt: s.receiptURL})
+		Subject: s.cfg.PushSubject, Receipt: s.receiptURL, Worker: worker})
 	s.devices, err = device.Open(device.Config{Store: s.store, Directory: directory{s.registry}, Platforms: platforms{s.push},
 		MaxDevices: func(t hark.TenantID) int {
 			if row, err := s.registry.Tenant(t); err == nil && row.MaxDevices > 0 {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,8 +9,6 @@ import (
 	"net/http"
 	_ "net/http/pprof" // on the debug listener only
 	"net/netip"
-	"net/url"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 
@@ -72,6 +69,7 @@ type Server struct {
 	mercure  *live.Mercure
 
 	pushService *pushservice.Service // nil when it is off
+	outbound    outbound
 
 	listener net.Listener
 	heads    *rawhead.Listener // it is the listener
@@ -145,55 +143,6 @@ func (s *Server) openRooms() (err error) {
 func checkFilter(text []byte) error {
 	_, err := hark.ParseFilter(text)
 	return err
-}
-
-// openEgress makes the one client that dials out.
-func (s *Server) openEgress() error {
-	cfg := &s.cfg
-	allow, err := parsePrefixes(cfg.AllowCIDR)
-	if err != nil {
-		return err
-	}
-	deny, err := parsePrefixes(cfg.DenyCIDR)
-	if err != nil {
-		return err
-	}
-	if cfg.Dev {
-		allow = append(allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
-	}
-	out := egress.Config{Guard: egress.Guard{AllowCIDRs: allow, DenyCIDRs: deny, AllowPorts: cfg.AllowPort}}
-	if cfg.OutboundProxy != "" {
-		if out.ProxyURL, err = url.Parse(cfg.OutboundProxy); err != nil {
-			return err
-		}
-	}
-	if cfg.SourceIP != "" {
-		if out.SourceAddr, err = netip.ParseAddr(cfg.SourceIP); err != nil {
-			return err
-		}
-	}
-	if cfg.OutboundCA != "" {
-		if out.RootCAs, err = rootsWith(cfg.OutboundCA); err != nil {
-			return err
-		}
-	}
-	s.egress, err = egress.New(out)
-	return err
-}
-
-func rootsWith(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("--outbound-ca: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--outbound-ca: %s holds no certificate in PEM", file)
-	}
-	return pool, nil
 }
 
 func (s *Server) listen() error {

@@ -182,7 +182,7 @@ func (a *audience) arrive(ctx context.Context, before int64, start time.Time) (t
 			return 0, 0, err
 		}
 		took = time.Since(start)
-		rss, err := testenv.RSS(a.server.PID())
+		rss, err := testenv.RSSWithChildren(a.server.PID())
 		if err != nil {
 			return 0, 0, err
 		}

@@ -14,11 +14,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/harkhq/hark/bench/rig"
+	"github.com/harkhq/hark/internal/push/post"
 )
 
 // sink is a push service that takes everything, in a process of its own.
@@ -47,10 +49,6 @@ func startSink(ctx context.Context) (*sink, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	// In truth it runs on another machine: it goes last on the processors.
-	if err := syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, 10); err != nil {
-		return nil, err
-	}
 	s := &sink{cmd: cmd, in: in, out: json.NewDecoder(bufio.NewReader(out))}
 	return s, s.out.Decode(s)
 }
@@ -71,6 +69,12 @@ func (s *sink) close() {
 // serveSink is the child's part: it answers each line with its count, and leaves when there are
 // no more.
 func serveSink() error {
+	// In truth it runs on another machine: it goes last on the processors of this one.
+	if err := post.Lowest(); err != nil {
+		return err
+	}
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(512 << 20)
 	dir, err := os.MkdirTemp("", "hark-bench-sink-")
 	if err != nil {
 		return err
@@ -108,6 +112,7 @@ func serveSink() error {
 				return
 			}
 			n.Add(1)
+			post.Yield()
 			w.Header()["Location"] = []string{"/m/1"}
 			w.WriteHeader(http.StatusCreated)
 		}),

@@ -51,6 +51,7 @@ type verbs struct {
 	Doctor  doctorCmd  `cmd:"" help:"Find out what is wrong with this machine, folder, server or key." group:"help"`
 	Version versionCmd `cmd:"" help:"Tell version, commit and Go." group:"help"`
 
+	PushWorker pushWorkerCmd `cmd:"" hidden:"" help:"Push for a server that started it; not for people."`
 	Completion completionCmd `cmd:"" hidden:"" help:"Print a shell script that completes hark's verbs and flags."`
 
 	JSON bool `name:"json" help:"Write JSON: one object, for programs."`

@@ -83,6 +83,7 @@ func (d *devCmd) Run(a *app) error {
 }
 
 func startServer(cfg server.Config) (*server.Server, error) {
+	cfg.PushWorker = pushWorker
 	srv, err := server.New(cfg)
 	if err == nil {
 		return srv, nil

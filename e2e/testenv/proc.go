@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -42,6 +43,28 @@ func RSS(pid int) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("/proc/%d/status tells no VmRSS", pid)
+}
+
+// RSSWithChildren is RSS with that of the processes that it started.
+func RSSWithChildren(pid int) (int64, error) {
+	sum, err := RSS(pid)
+	if err != nil {
+		return 0, err
+	}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, list := range lists {
+		text, _ := os.ReadFile(list) // the thread may be over
+		for child := range strings.FieldsSeq(string(text)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				rss, _ := RSS(n) // so may it
+				sum += rss
+			}
+		}
+	}
+	return sum, nil
 }
 
 // Busy returns the processor time that the whole machine has used, in seconds.

@@ -30,6 +30,16 @@ type Sender interface {
 	Send(ctx context.Context, a *hark.Destination, d *hark.Device, c *push.Composed, now time.Time) push.Result
 }
 
+// Beginner is a [Sender] that need not have a goroutine wait for each answer; [push.Sender] is one.
+type Beginner interface {
+	// Begin is Send, but done gets the result, from a goroutine that it must not hold up. False
+	// if it cannot now: then Send is to be used.
+	Begin(ctx context.Context, a *hark.Destination, d *hark.Device, c *push.Composed, now time.Time, done func(push.Result)) bool
+	// Behind is for how long a message that was begun has waited until it was worked at; false
+	// if there is nothing that Begin would begin with.
+	Behind() (time.Duration, bool)
+}
+
 // AudienceConfig is what [Audiences] are made of.
 type AudienceConfig struct {
 	Devices *Devices
@@ -108,6 +118,7 @@ type Audiences struct {
 	*Devices
 	cfg    AudienceConfig
 	lim    Limits
+	begins Beginner // the sender, if it is one
 	lanes  *lanes
 	tasks  chan task // to a worker that waits
 	holds  holds
@@ -127,6 +138,7 @@ type Audiences struct {
 // NewAudiences makes what pushes to devices, and finds out what is to be pushed again.
 func NewAudiences(cfg AudienceConfig) (*Audiences, error) {
 	a := &Audiences{Devices: cfg.Devices, cfg: cfg, lim: cfg.Limits.withDefaults(), tasks: make(chan task), closed: make(chan struct{})}
+	a.begins, _ = cfg.Sender.(Beginner)
 	a.lanes = newLanes(min(startPace, a.lim.Flight))
 	a.sendCtx, a.stopSend = context.WithCancel(context.Background())
 	a.holds.init()

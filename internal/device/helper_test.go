@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,6 +90,7 @@ type fakeSender struct {
 	answer func(a *hark.Destination, d *hark.Device, c *push.Composed) push.Result
 	tries  []sent
 	taken  map[string]map[hark.EventID]int // by token
+	asked  atomic.Int64                    // to Begin
 }
 
 func (f *fakeSender) Compose(_ *hark.Destination, e *hark.Event) (*push.Composed, error) {
@@ -116,6 +118,18 @@ func (f *fakeSender) Send(ctx context.Context, a *hark.Destination, d *hark.Devi
 	}
 	return r
 }
+
+// Begin implements Beginner: every second time it does not.
+func (f *fakeSender) Begin(ctx context.Context, a *hark.Destination, d *hark.Device, c *push.Composed, now time.Time, done func(push.Result)) bool {
+	if f.asked.Add(1)%2 == 0 {
+		return false
+	}
+	go func() { done(f.Send(ctx, a, d, c, now)) }()
+	return true
+}
+
+// Behind implements Beginner.
+func (f *fakeSender) Behind() (time.Duration, bool) { return 0, f.asked.Load()%4 < 2 }
 
 func (f *fakeSender) times(token string, e hark.EventID) int {
 	f.mu.Lock()

@@ -9,14 +9,20 @@ import (
 // The processor is not the pushes' alone: with hundreds of messages to encrypt at once,
 // everything else of the server would stand in line behind them. So the number of sends
 // under way follows how long goroutines wait until they run: it shrinks when that is long,
-// and grows to its bound while only the network is waited for.
+// and grows to its bound while only the network is waited for. Messages that another process
+// encrypts hold up no goroutine: then it follows how long they wait for that process.
 const (
 	paceEvery = 50 * time.Millisecond
 	startPace = 48
-	leastPace = 48 // fewer leave processors idle and gain nothing for others: see package push, turn.go
+	leastPace = 48 // fewer leave processors idle and gain nothing for others: see package post, turn.go
 	// waitLong and waitShort are the times that one goroutine in twenty waits for a processor.
 	waitLong  = 250 * time.Microsecond
 	waitShort = 80 * time.Microsecond
+	// asideLeast is what keeps another process busy while answers wait to be told together.
+	asideLeast = 96
+	// behindLong and behindShort are how long a message has waited for that process.
+	behindLong  = 10 * time.Millisecond
+	behindShort = 4 * time.Millisecond
 )
 
 const schedLatencies = "/sched/latencies:seconds"
@@ -41,22 +47,27 @@ func (a *Audiences) paceLoop(ctx context.Context) {
 		metrics.Read(sample)
 		h := sample[0].Value.Float64Histogram()
 		if before != nil {
-			a.lanes.resize(nextPace(a.lanes.limit(), a.lim.Flight, quantileOf(h, before, .95)))
+			n := pace(a.lanes.limit(), leastPace, a.lim.Flight, quantileOf(h, before, .95), waitShort, waitLong)
+			if a.begins != nil {
+				if behind, aside := a.begins.Behind(); aside {
+					n = pace(a.lanes.limit(), asideLeast, a.lim.Flight, behind, behindShort, behindLong)
+				}
+			}
+			a.lanes.resize(n)
 		}
 		before = append(before[:0], h.Counts...)
 	}
 }
 
-// nextPace is how many sends may be under way after some time in which one in twenty waited
-// so long for a processor.
-func nextPace(now, most int, wait time.Duration) int {
+// pace is how many sends may be under way after so many, when something has waited so long.
+func pace(now, least, most int, wait, short, long time.Duration) int {
 	switch {
-	case wait > waitLong:
+	case wait > long:
 		now = now * 3 / 4
-	case wait < waitShort:
+	case wait < short:
 		now += max(1, now/8)
 	}
-	return min(max(now, leastPace), most)
+	return min(max(now, least), most)
 }
 
 // quantileOf returns a quantile of what was added to a histogram since before.

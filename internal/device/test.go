@@ -37,7 +37,7 @@ func (a *Audiences) Test(_ context.Context, t hark.TenantID, id hark.DeviceID, t
 	defer a.runs.Done()
 	e := &entry{device: d, msg: &message{event: event, composed: composed}, dest: dest, state: done, test: true}
 	at := time.Now().UTC().Truncate(time.Millisecond)
-	r := a.send(dest, d, e.msg)
+	r := a.send(dest, d, e.msg, time.Now())
 	e.all = []tried{{device: d, number: 1, result: r}}
 	if err := a.commitPage(dest, []*entry{e}, nil, false, false); err != nil {
 		return Outcome{}, err

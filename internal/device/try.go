@@ -14,50 +14,67 @@ func (a *Audiences) try(e *entry) {
 	if len(e.all) > 0 {
 		return // decided without a try
 	}
-	if e.msg.composed.Devices() == push.AnyDevice && e.device.User != "" {
+	if a.anyOf(e) {
 		a.tryAny(e)
 		return
 	}
 	e.all = append(e.all, a.tryOne(e.dest, e.device, e.msg, e.tries+1))
 }
 
+// anyOf says whether any of the user's devices will do.
+func (a *Audiences) anyOf(e *entry) bool {
+	return e.msg.composed.Devices() == push.AnyDevice && e.device.User != ""
+}
+
 // tryOne pushes to one device, unless it or its platform is left alone for now.
 func (a *Audiences) tryOne(dest *hark.Destination, d *hark.Device, m *message, number int) tried {
 	now := time.Now()
-	t := tried{device: d, number: number}
-	switch {
-	case !now.Before(m.composed.Expires()):
-		t.result, t.silent = came(push.Expired, "ttl", ""), true
-	case d.State == hark.DeviceSuspect && now.Before(a.quarantined(d)):
-		t.result, t.silent = came(push.TargetSuspect, "quarantined", ""), true
-	case a.holds.held(dest, d.Kind, now):
-		t.result, t.silent = came(push.ConfigError, "held", ""), true
-		t.result.Wide = true
-	default:
-		t.result = a.send(dest, d, m)
-		t.silent = t.result.Shut
+	if r := a.instead(dest, d, m, now); r != nil {
+		return tried{device: d, number: number, result: *r, silent: true}
 	}
-	return t
+	r := a.send(dest, d, m, now)
+	return tried{device: d, number: number, result: r, silent: r.Shut}
 }
 
-// send tries once, and holds the platform whose settings are at fault.
-func (a *Audiences) send(dest *hark.Destination, d *hark.Device, m *message) push.Result {
-	now := time.Now()
+// send tries once.
+func (a *Audiences) send(dest *hark.Destination, d *hark.Device, m *message, now time.Time) push.Result {
 	r := a.cfg.Sender.Send(a.sendCtx, dest, d, m.composed, now)
+	a.sent(dest, d, &r)
+	return r
+}
+
+// instead is what comes of a device that is not tried now; nil if it is.
+func (a *Audiences) instead(dest *hark.Destination, d *hark.Device, m *message, now time.Time) *push.Result {
+	var r push.Result
+	switch {
+	case !now.Before(m.composed.Expires()):
+		r = came(push.Expired, "ttl", "")
+	case d.State == hark.DeviceSuspect && now.Before(a.quarantined(d)):
+		r = came(push.TargetSuspect, "quarantined", "")
+	case a.holds.held(dest, d.Kind, now):
+		r = came(push.ConfigError, "held", "")
+		r.Wide = true
+	default:
+		return nil
+	}
+	return &r
+}
+
+// sent takes note of a try, and holds the platform whose settings are at fault.
+func (a *Audiences) sent(dest *hark.Destination, d *hark.Device, r *push.Result) {
 	if r.Shut {
-		a.holds.extend(dest, d.Kind, now.Add(r.After))
-		return r
+		a.holds.extend(dest, d.Kind, time.Now().Add(r.After))
+		return
 	}
 	if a.cfg.Hooks.Sent != nil {
-		a.cfg.Hooks.Sent(d.Kind, r)
+		a.cfg.Hooks.Sent(d.Kind, *r)
 	}
 	if r.Outcome == push.ConfigError {
 		if r.Wide {
-			a.holds.hold(dest, d.Kind, now.Add(a.lim.HoldFor))
+			a.holds.hold(dest, d.Kind, time.Now().Add(a.lim.HoldFor))
 		}
-		a.tellConfig(dest, d.Kind, &r)
+		a.tellConfig(dest, d.Kind, r)
 	}
-	return r
 }
 
 // came is what came of a device without a try.

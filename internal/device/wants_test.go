@@ -132,16 +132,16 @@ func TestRestart(t *testing.T) {
 
 // TestPace: sends make room when goroutines wait, and take it back.
 func TestPace(t *testing.T) {
-	if n := nextPace(100, 512, 2*time.Millisecond); n != 75 {
+	if n := pace(100, leastPace, 512, 2*time.Millisecond, waitShort, waitLong); n != 75 {
 		t.Error(n)
 	}
-	if n := nextPace(leastPace+2, 512, time.Second); n != leastPace {
+	if n := pace(leastPace+2, leastPace, 512, time.Second, waitShort, waitLong); n != leastPace {
 		t.Error(n)
 	}
-	if n := nextPace(500, 512, 0); n != 512 {
+	if n := pace(500, leastPace, 512, 0, waitShort, waitLong); n != 512 {
 		t.Error(n)
 	}
-	if n := nextPace(100, 512, 150*time.Microsecond); n != 100 {
+	if n := pace(100, leastPace, 512, 150*time.Microsecond, waitShort, waitLong); n != 100 {
 		t.Error(n)
 	}
 	h := &metrics.Float64Histogram{Counts: []uint64{10, 100, 15}, Buckets: []float64{0, .001, .002, .003}}

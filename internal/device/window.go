@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
@@ -92,7 +93,7 @@ type window struct {
 
 const (
 	// readAhead is how many devices are read at once.
-	readAhead = 256
+	readAhead = 64
 	// commitEvery bounds how long what came of devices waits to be committed.
 	commitEvery = 100 * time.Millisecond
 )
@@ -190,14 +191,31 @@ func (w *window) refresh() error {
 
 // start begins as many tries as the share of this job allows.
 func (w *window) start() {
+	for n := 1; ; n++ {
+		e := w.next()
+		if e == nil {
+			return
+		}
+		if n%16 == 0 {
+			runtime.Gosched()
+		}
+		if t := (task{w, e}); !w.a.sendAside(t) {
+			w.a.spawn(t)
+		}
+	}
+}
+
+// next returns the entry that is to be tried now, or nil.
+func (w *window) next() *entry {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.stop == nil && w.failed == nil && w.begun < len(w.ring) && w.seat.take() {
-		e := w.ring[w.begun]
-		w.begun++
-		e.state, e.started, e.dest = sending, time.Now(), w.dest
-		w.a.spawn(task{w, e})
+	if w.stop != nil || w.failed != nil || w.begun == len(w.ring) || !w.seat.take() {
+		return nil
 	}
+	e := w.ring[w.begun]
+	w.begun++
+	e.state, e.started, e.dest = sending, time.Now(), w.dest
+	return e
 }
 
 // finish takes up what came of an entry.
@@ -308,6 +326,32 @@ func (w *window) over() (bool, error) {
 type task struct {
 	w *window
 	e *entry
+}
+
+// sendAside tries an entry without a goroutine that waits; false if it needs one.
+func (a *Audiences) sendAside(t task) bool {
+	e, now := t.e, time.Now()
+	if a.begins == nil || len(e.all) > 0 || a.anyOf(e) || a.instead(e.dest, e.device, e.msg, now) != nil {
+		return false
+	}
+	a.sends.Add(1)
+	finish := func(r push.Result) {
+		a.sent(e.dest, e.device, &r)
+		e.all = append(e.all, tried{device: e.device, number: e.tries + 1, result: r, silent: r.Shut})
+		t.w.finish(e)
+		a.sends.Done()
+	}
+	ok := a.begins.Begin(a.sendCtx, e.dest, e.device, e.msg.composed, now, func(r push.Result) {
+		if r.Outcome == push.Accepted {
+			finish(r)
+		} else {
+			go finish(r) // it may write to the log
+		}
+	})
+	if !ok {
+		a.sends.Done()
+	}
+	return ok
 }
 
 // workerIdle is how long a worker waits for its next task: its stack has grown to what a

@@ -13,6 +13,7 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/egress"
+	"github.com/harkhq/hark/internal/push/post"
 	"github.com/harkhq/hark/internal/setting"
 )
 
@@ -260,7 +261,8 @@ func verifyStatuses(t *testing.T, p *Platform, fx *fixture) {
 			s := newTestSender(nil)
 			d := fx.registered(t, s, 1)
 			body += d.Token.Reveal() + endpointOf(d)
-			s.env.client = fx.fakeOf(status(code, body))
+			fake := fx.fakeOf(status(code, body))
+			s.env.client, s.env.poster = fake, post.NewHere(fake, 0)
 			r := s.Send(t.Context(), fx.audience(p), d, compose(t, `{"title":"x"}`), time.Now())
 			switch {
 			case r.Outcome == 0 || (r.Outcome == Accepted) != (code/100 == 2):

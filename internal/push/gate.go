@@ -69,6 +69,18 @@ func (g *gate) enter(ctx context.Context, now time.Time) (wait time.Duration, cr
 	return g.await(ctx, turn)
 }
 
+// tryEnter takes a turn if there is one at once.
+func (g *gate) tryEnter(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.used = now
+	if g.shutLocked(now) > 0 || g.inFlight >= g.cap {
+		return false
+	}
+	g.inFlight++
+	return true
+}
+
 // await waits for a turn that leave gives.
 func (g *gate) await(ctx context.Context, turn chan struct{}) (wait time.Duration, crowded bool) {
 	timer := time.NewTimer(maxQueue)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/egress"
+	"github.com/harkhq/hark/internal/push/post"
 	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/internal/webpush"
 )
@@ -118,8 +119,8 @@ type environment struct {
 	// receipt returns the URL at which a device tells what became of an event; nil for none.
 	receipt func(e *hark.Event, d *hark.Device) string
 
-	sealer *webpush.Sealer
-	turns  *turns // to seal
+	poster post.Poster
+	apart  *post.Apart // the poster, if it has workers; or nil
 	signer *webpush.Signer
 
 	providers providers

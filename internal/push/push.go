@@ -140,3 +140,10 @@ type Channel interface {
 	// Send tries once. Left is what remains of the TTL, more than 0 unless it was 0 from the start.
 	Send(ctx context.Context, d *hark.Device, p Payload, left time.Duration) Result
 }
+
+// beginner is a [Channel] that can send without waiting.
+type beginner interface {
+	// begin tries once, like Send to a device of that origin; done gets the result soon, from a
+	// goroutine that it must not hold up. False if it cannot now: then Send is to be used.
+	begin(ctx context.Context, d *hark.Device, origin string, p Payload, left time.Duration, done func(Result)) bool
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/egress"
+	"github.com/harkhq/hark/internal/push/post"
 	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/internal/webpush"
 )
@@ -31,6 +32,8 @@ type Config struct {
 	Receipt func(e *hark.Event, d *hark.Device) string
 	// Keys is how many one-shot keys are made ahead; 0 for 2048.
 	Keys int
+	// Worker, if not nil, is how to have a worker that posts what goes to many browsers.
+	Worker *post.Worker
 	// CacheSize bounds how many audiences are kept ready to send; 0 for 1024.
 	CacheSize int
 }
@@ -44,8 +47,10 @@ const maxComposed = 256
 // Sender checks what devices register with and sends to them, over every platform. It is safe
 // for concurrent use.
 type Sender struct {
-	env  environment
-	size int
+	env   environment
+	here  *post.Here
+	apart *post.Apart // nil for never
+	size  int
 
 	mu        sync.RWMutex // guards below
 	audiences map[hark.DestinationID]*audience
@@ -87,19 +92,34 @@ func New(c Config) *Sender {
 	if c.CheckURL == nil {
 		c.CheckURL = (&egress.Guard{}).CheckURL
 	}
-	return &Sender{
+	here := post.NewHere(c.Client, cmp.Or(c.Keys, 2048))
+	s := &Sender{
 		env: environment{client: c.Client, keeper: c.Keeper, checkURL: c.CheckURL, userAgent: "Hark/" + cmp.Or(c.Version, "dev"),
-			subject: c.Subject, receipt: c.Receipt, sealer: webpush.NewSealer(cmp.Or(c.Keys, 2048)),
-			turns: newTurns(), signer: webpush.NewSigner()},
+			subject: c.Subject, receipt: c.Receipt, poster: here, signer: webpush.NewSigner()},
+		here:      here,
 		size:      cmp.Or(c.CacheSize, 1024),
 		audiences: make(map[hark.DestinationID]*audience),
 		gates:     make(map[gateKey]*gate),
 		composed:  make(map[composedKey]*Composed),
 	}
+	if c.Worker != nil {
+		s.apart = post.NewApart(here, *c.Worker)
+		s.env.poster, s.env.apart = s.apart, s.apart
+	}
+	return s
 }
 
-// Run makes one-shot keys ahead while there is nothing to send, until ctx ends.
-func (s *Sender) Run(ctx context.Context) error { return s.env.sealer.Run(ctx) }
+// Run makes one-shot keys ahead while there is nothing to send, and ends a worker that has nothing
+// to do, until ctx ends.
+func (s *Sender) Run(ctx context.Context) error {
+	if s.apart == nil {
+		return s.here.Run(ctx)
+	}
+	var both sync.WaitGroup
+	both.Go(func() { s.apart.Run(ctx) })
+	defer both.Wait()
+	return s.here.Run(ctx)
+}
 
 // Register checks what a device gives to push to it and puts it in canonical form. Its error
 // names the field, as in the request that registers a device.
@@ -169,6 +189,48 @@ func (s *Sender) Send(ctx context.Context, a *hark.Destination, d *hark.Device, 
 	cancel()
 	g.leave(&r, time.Now())
 	return r
+}
+
+// Begin is Send that does not wait, where that is possible: done gets the result, from a goroutine
+// that it must not hold up. False if it is not, and nothing was begun: then Send is to be used.
+func (s *Sender) Begin(ctx context.Context, a *hark.Destination, d *hark.Device, c *Composed, now time.Time, done func(Result)) bool {
+	if s.apart == nil || !s.apart.Ready() {
+		return false
+	}
+	left, ok := c.left(now)
+	if !ok {
+		return false
+	}
+	opened, err := s.channel(a, d.Kind)
+	if err != nil {
+		return false
+	}
+	ch, ok := opened.(beginner)
+	if !ok {
+		return false
+	}
+	p, err := c.payload(opened, d.Locale)
+	if err != nil {
+		return false
+	}
+	origin := opened.Origin(d)
+	g := s.gate(gateKey{a.ID, a.Revision, origin}, now)
+	if !g.tryEnter(now) {
+		return false
+	}
+	if !ch.begin(ctx, d, origin, p, left, func(r Result) { g.leave(&r, time.Now()); done(r) }) {
+		g.leave(&Result{ours: true}, now)
+		return false
+	}
+	return true
+}
+
+// Behind is for how long a message has waited until a worker began to seal it; false without one.
+func (s *Sender) Behind() (time.Duration, bool) {
+	if s.apart == nil {
+		return 0, false
+	}
+	return s.apart.Behind()
 }
 
 // codeOf is the stable name of an error.

@@ -8,9 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/internal/egress"
+	"github.com/harkhq/hark/internal/push/post"
 	"github.com/harkhq/hark/internal/setting"
 	"github.com/harkhq/hark/internal/webpush"
 )
@@ -269,36 +268,83 @@ func (ch *webpushChannel) key(d *hark.Device) *webpush.Key {
 }
 
 func (ch *webpushChannel) Send(ctx context.Context, d *hark.Device, payload Payload, left time.Duration) Result {
-	p := payload.(*webpushPayload)
-	sub, err := webpush.ParseSubscription(d.Subscription)
-	if err != nil {
-		return Result{Outcome: TargetSuspect, Code: string(webpush.ReasonOf(err)), Error: "the subscription cannot be used: " + detail(err)}
+	l, fault := ch.letter(d, payload.(*webpushPayload), ch.Origin(d), left)
+	if fault != nil {
+		return *fault
 	}
-	u, err := url.Parse(sub.Endpoint)
-	if err != nil {
-		return Result{Outcome: TargetSuspect, Code: string(webpush.MalformedEndpoint), Error: "the subscription's endpoint is not a URL"}
-	}
-	k := ch.key(d)
-	if k == nil {
-		return Result{Outcome: TargetSuspect, Code: codeUnknownKey,
-			Error: "the subscription is bound to a VAPID key that this audience does not have: the page must subscribe again"}
-	}
-	plaintext := p.text
-	if p.tail != "" {
-		plaintext = withReceipt(p.text, p.tail, ch.env.receiptURL(p.message, d))
-	}
-	r := ch.post(ctx, u, &sub, k, p, plaintext, ch.padding, left)
-	if r.Status == http.StatusRequestEntityTooLarge && ch.padding > len(plaintext) {
-		r = ch.post(ctx, u, &sub, k, p, plaintext, 0, left)
+	r := ch.came(l)(ch.env.poster.Post(ctx, &l.Message))
+	if l.unpad(&r) {
+		r = ch.came(l)(ch.env.poster.Post(ctx, &l.Message))
 	}
 	return r
+}
+
+// begin implements [beginner].
+func (ch *webpushChannel) begin(ctx context.Context, d *hark.Device, origin string, payload Payload, left time.Duration, done func(Result)) bool {
+	l, fault := ch.letter(d, payload.(*webpushPayload), origin, left)
+	if fault != nil {
+		return false
+	}
+	return ch.env.apart.Begin(ctx, time.Now().Add(timeout), &l.Message, func(res egress.Response, err error) {
+		r := ch.came(l)(res, err)
+		if !l.unpad(&r) {
+			done(r)
+			return
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			done(ch.came(l)(ch.env.poster.Post(ctx, &l.Message)))
+		}()
+	})
+}
+
+// letter is a message to one device, ready to be sealed.
+type letter struct {
+	post.Message
+	key    *webpush.Key
+	origin string
+}
+
+// letter makes one, or says why it cannot be sent.
+func (ch *webpushChannel) letter(d *hark.Device, p *webpushPayload, origin string, left time.Duration) (*letter, *Result) {
+	k := ch.key(d)
+	if k == nil {
+		return nil, &Result{Outcome: TargetSuspect, Code: codeUnknownKey,
+			Error: "the subscription is bound to a VAPID key that this audience does not have: the page must subscribe again"}
+	}
+	authorization, err := ch.env.signer.Authorization(k, ch.subject, origin, time.Now())
+	if err != nil {
+		return nil, &Result{Outcome: ConfigError, Wide: true, Error: detail(err)}
+	}
+	l := &letter{key: k, origin: origin, Message: post.Message{To: d.Subscription, Plaintext: p.text, Padding: ch.padding, TTL: seconds(left),
+		Authorization: authorization, Topic: p.topic, UserAgent: ch.env.userAgent}}
+	if p.tail != "" {
+		l.Plaintext = withReceipt(p.text, p.tail, ch.env.receiptURL(p.message, d))
+	}
+	if urgency := p.message.Urgency; urgency != Normal {
+		l.Urgency = string(urgency)
+	}
+	return l, nil
+}
+
+// unpad takes the padding away if the push service found the message too large with it.
+func (l *letter) unpad(r *Result) bool {
+	if r.Status != http.StatusRequestEntityTooLarge || l.Padding <= len(l.Plaintext) {
+		return false
+	}
+	l.Padding = 0
+	return true
 }
 
 // withReceipt returns JSON, cut before the end of its object "hark", with a receipt's URL in
 // it; without one if that is empty or too long.
 func withReceipt(text []byte, tail, receipt string) []byte {
 	b := append(make([]byte, 0, len(text)+len(tail)+len(receipt)+16), text...)
-	if quoted, err := json.Marshal(receipt); receipt != "" && err == nil && len(quoted)+16 < receiptRoom {
+	if receipt == "" {
+		return append(b, tail...)
+	}
+	if quoted, err := json.Marshal(receipt); err == nil && len(quoted)+16 < receiptRoom {
 		if b[len(b)-1] != '{' {
 			b = append(b, ',')
 		}
@@ -307,39 +353,20 @@ func withReceipt(text []byte, tail, receipt string) []byte {
 	return append(b, tail...)
 }
 
-func (ch *webpushChannel) post(ctx context.Context, u *url.URL, sub *webpush.Subscription, k *webpush.Key, p *webpushPayload, plaintext []byte, padding int, left time.Duration) Result {
-	var body []byte
-	var err error
-	if !ch.env.turns.do(ctx, func() { body, err = ch.env.sealer.Seal(nil, sub, plaintext, padding) }) {
-		return unanswered(&egress.Error{Fault: egress.FaultCanceled, Msg: "there was no time to send it"})
+// came tells what came of a letter.
+func (ch *webpushChannel) came(l *letter) func(egress.Response, error) Result {
+	return func(res egress.Response, err error) Result {
+		if e, ok := errors.AsType[*webpush.Error](err); ok {
+			if e.Reason == webpush.TooLarge || e.Reason == webpush.BadPadding {
+				return Result{Outcome: PayloadError, Code: string(e.Reason), Error: e.Detail}
+			}
+			return Result{Outcome: TargetSuspect, Code: string(e.Reason), Error: "the subscription cannot be used: " + e.Detail}
+		}
+		if err != nil {
+			return unanswered(err)
+		}
+		return ch.answered(&res, l.key, l.origin, time.Now())
 	}
-	if err != nil {
-		return Result{Outcome: PayloadError, Code: string(webpush.ReasonOf(err)), Error: detail(err)}
-	}
-	origin, err := webpush.Origin(sub.Endpoint)
-	if err != nil {
-		return Result{Outcome: TargetSuspect, Code: string(webpush.ReasonOf(err)), Error: detail(err)}
-	}
-	authorization, err := ch.env.signer.Authorization(k, ch.subject, origin, time.Now())
-	if err != nil {
-		return Result{Outcome: ConfigError, Wide: true, Error: detail(err)}
-	}
-	req := &http.Request{Method: http.MethodPost, URL: u, Host: u.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Authorization": {authorization}, "Content-Encoding": {webpush.AES128GCM}, "Content-Type": {"application/octet-stream"},
-			"Ttl": {strconv.FormatInt(seconds(left), 10)}, "User-Agent": {ch.env.userAgent}},
-		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }}
-	if p.topic != "" {
-		req.Header["Topic"] = []string{p.topic}
-	}
-	if urgency := p.message.Urgency; urgency != "" && urgency != Normal {
-		req.Header["Urgency"] = []string{string(urgency)}
-	}
-	res, err := ch.env.client.Do(ctx, req.WithContext(ctx), snippetMax)
-	if err != nil {
-		return unanswered(err)
-	}
-	return ch.answered(&res, k, origin, time.Now())
 }
 
 // seconds are whole ones; what is left of a message that may still be stored is at least one.
