@@ -421,7 +421,7 @@ func TestPushWorkerNone(t *testing.T) {
 	if again := w.arrived("one"); again > w.retried() {
 		t.Errorf("it came again %d times, %d tries came to nothing", again, w.retried())
 	}
-	if here, apart := w.posted("server"), w.posted("worker"); here != 0 && here < w.devices || apart != 0 {
+	if here, apart := w.posted("server"), w.posted("worker"); here < w.devices || apart != 0 {
 		t.Errorf("%d posted by the server, %d by a worker", here, apart)
 	}
 }

@@ -77,16 +77,13 @@ func (o *outbound) client(sockets int) (_ *egress.Client, err error) {
 	return egress.New(out)
 }
 
-// pushWorker is how to have a worker for pushes; nil for not.
+// pushWorker is how to have a worker for pushes, if there are to be any.
 func (s *Server) pushWorker() (*post.Worker, error) {
-	if s.cfg.PushWorker == nil || s.cfg.NoPushWorker || !post.Possible {
-		return nil, nil
-	}
 	settings, err := json.Marshal(s.outbound)
 	if err != nil {
 		return nil, err
 	}
-	return &post.Worker{Command: s.cfg.PushWorker, Settings: settings, Posted: func(apart bool) {
+	w := &post.Worker{Settings: settings, Posted: func(apart bool) {
 		if apart {
 			s.metrics.postedApart.Inc()
 		} else {
@@ -94,7 +91,11 @@ func (s *Server) pushWorker() (*post.Worker, error) {
 		}
 	}, Failed: func(err error) {
 		s.log.Warn("the push worker ended; the server pushes without it for a while", "error", err)
-	}}, nil
+	}}
+	if post.Possible && !s.cfg.NoPushWorker {
+		w.Command = s.cfg.PushWorker
+	}
+	return w, nil
 }
 
 const (

@@ -1,6 +1,7 @@
 package post
 
 import (
+	"cmp"
 	"context"
 	"os/exec"
 	"sync"
@@ -28,7 +29,7 @@ const (
 
 // Worker is how to have one.
 type Worker struct {
-	// Command makes the command that runs [Serve] on its file 3.
+	// Command makes the command that runs [Serve] on its file 3; nil for never.
 	Command func() *exec.Cmd
 	// Settings are given to the worker; see [Serve].
 	Settings []byte
@@ -36,6 +37,8 @@ type Worker struct {
 	Posted func(apart bool)
 	// Failed is told when a worker could not be started or ended by itself; may be nil.
 	Failed func(error)
+
+	patience time.Duration // instead of dead
 }
 
 // Apart posts in a worker when that is worth it and possible, and else from here. It is safe for
@@ -50,6 +53,8 @@ type Apart struct {
 	pause    time.Duration // before the next start
 	after    time.Time     // not before
 	closed   bool
+
+	watches sync.WaitGroup // of workers
 }
 
 // NewApart makes a Poster of which Run must run.
@@ -115,17 +120,17 @@ func (a *Apart) posted(apart bool) {
 func (a *Apart) start() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed || a.starting || a.process != nil || time.Now().Before(a.after) {
+	if a.worker.Command == nil || a.closed || a.starting || a.process != nil || time.Now().Before(a.after) {
 		return
 	}
 	a.starting = true
-	go a.watch()
+	a.watches.Go(a.watch)
 }
 
 // watch is a worker's whole life.
 func (a *Apart) watch() {
 	began := time.Now()
-	p, err := startProcess(a.worker.Command(), a.worker.Settings)
+	p, err := startProcess(a.worker.Command(), a.worker.Settings, cmp.Or(a.worker.patience, dead))
 	a.mu.Lock()
 	a.starting = false
 	if err == nil {
@@ -176,9 +181,22 @@ func (a *Apart) Run(ctx context.Context) error {
 			a.mu.Unlock()
 			if p != nil {
 				p.end(errRetired)
-				p.wait()
 			}
+			a.leave()
 			return nil
 		}
+	}
+}
+
+// leave waits until workers are gone, but not for ever: they need processor time even to be killed.
+func (a *Apart) leave() {
+	gone := make(chan struct{})
+	go func() {
+		a.watches.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-time.After(2 * leaveWithin):
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -53,9 +52,8 @@ func playRole(role string) error {
 		return Serve(conn, func(settings []byte) (Doer, error) { return newService(settings), nil })
 	case "refuse":
 		return Serve(conn, func([]byte) (Doer, error) { return nil, errors.New("these settings are wrong") })
-	case "unready":
-		_, err := io.Copy(io.Discard, conn)
-		return err
+	case "deaf": // it does not even notice that its server is gone
+		time.Sleep(time.Hour)
 	}
 	return playPuppet(conn, role)
 }
@@ -141,6 +139,7 @@ func newStage(t *testing.T, role string) *stage {
 	s := &stage{T: t, service: newService([]byte("here")), ran: make(chan struct{}), make: func() *exec.Cmd { return command(role) }}
 	s.Apart = NewApart(NewHere(s.service, 0), Worker{
 		Settings: []byte("settings"),
+		patience: time.Hour,
 		Command: func() *exec.Cmd {
 			s.commands.Add(1)
 			s.mu.Lock()
@@ -178,6 +177,7 @@ func newStage(t *testing.T, role string) *stage {
 // once checks, when there is no worker any more, that one thing came of each message that was taken,
 // and nothing of the others.
 func (s *stage) once() {
+	eventually(s.T, "without a worker", func() bool { return s.current() == nil })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for want, all := range [][]*mail{s.refused, s.taken} {

@@ -32,6 +32,7 @@ type process struct {
 	sent   []time.Time // when those that it has not begun with were handed over
 	begun  uint64
 	latest time.Time // when it was given something
+	heard  time.Time // when it said something, or was given something after a rest
 }
 
 // call is a message that it has not answered.
@@ -41,8 +42,8 @@ type call struct {
 	done     func(answer)
 }
 
-// startProcess starts a worker with its settings; now and then it is asked whether it is ready.
-func startProcess(cmd *exec.Cmd, settings []byte) (*process, error) {
+// startProcess starts a worker with its settings; it is killed when it does not get on for so long.
+func startProcess(cmd *exec.Cmd, settings []byte, patience time.Duration) (*process, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func startProcess(cmd *exec.Cmd, settings []byte) (*process, error) {
 	p.wake <- struct{}{}
 	go p.write()
 	go p.read()
-	go p.sweep()
+	go p.sweep(patience)
 	return p, nil
 }
 
@@ -106,9 +107,11 @@ func (p *process) read() {
 		}
 		buf = b
 	}
+	stays := time.AfterFunc(leaveWithin, func() { p.cmd.Process.Kill() })
 	died := p.cmd.Wait()
+	stays.Stop()
 	p.mu.Lock()
-	if died != nil && !errors.Is(p.err, errRetired) {
+	if died != nil && p.err != errRetired && p.err != errDead {
 		p.err = died
 	}
 	left, why := p.calls, p.err
@@ -127,7 +130,9 @@ func (p *process) take(b []byte) error {
 	if err != nil {
 		return err
 	}
+	now := time.Now()
 	p.mu.Lock()
+	p.heard = now
 	if n := started - p.begun; n <= uint64(len(p.sent)) { // else an older answer came later
 		p.sent, p.begun = p.sent[n:], started
 	}
@@ -146,10 +151,16 @@ func (p *process) take(b []byte) error {
 // sweepEvery is how late it may be noticed that an answer does not come.
 const sweepEvery = 250 * time.Millisecond
 
-// sweep answers what the worker does not in time, and what nobody wants any more.
-func (p *process) sweep() {
+// dead is for how long a worker may not get on before it is killed: what it has is tried again.
+const dead = 2 * time.Second
+
+// sweep answers what the worker does not in time, and what nobody wants any more. It kills a worker
+// that does not get on, when it finds it so twice: the first time it may be this process that stood
+// still.
+func (p *process) sweep(patience time.Duration) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	late := 0
 	for {
 		var now time.Time
 		select {
@@ -159,6 +170,9 @@ func (p *process) sweep() {
 		}
 		var given []call
 		p.mu.Lock()
+		if late++; p.behindLocked(time.Now()) < patience {
+			late = 0
+		}
 		for id, c := range p.calls {
 			if c.ctx.Err() != nil || now.After(c.deadline) {
 				given = append(given, c)
@@ -169,8 +183,14 @@ func (p *process) sweep() {
 		for _, c := range given {
 			c.done(answer{err: gaveUp(c.ctx)})
 		}
+		if late == 2 {
+			p.end(errDead)
+			p.cmd.Process.Kill()
+		}
 	}
 }
+
+var errDead = errors.New("it did not get on")
 
 // end closes the socket: the worker goes. The first reason counts.
 func (p *process) end(why error) {
@@ -210,6 +230,9 @@ func (p *process) begin(ctx context.Context, deadline time.Time, m *Message, don
 	p.next++
 	id = p.next
 	p.out = appendRequest(p.out, id, deadline, m)
+	if len(p.calls) == 0 {
+		p.heard = now
+	}
 	p.calls[id] = call{ctx, deadline, done}
 	p.sent = append(p.sent, now)
 	p.latest = now
@@ -221,12 +244,16 @@ func (p *process) begin(ctx context.Context, deadline time.Time, m *Message, don
 	return id, true
 }
 
-// behindLocked is for how long a message has waited that it has not begun with.
-func (p *process) behindLocked(now time.Time) time.Duration {
-	if len(p.sent) == 0 {
-		return 0
+// behindLocked is for how long a message has waited that it has not begun with, or nothing was
+// heard of those that it has.
+func (p *process) behindLocked(now time.Time) (d time.Duration) {
+	if len(p.sent) > 0 {
+		d = now.Sub(p.sent[0])
 	}
-	return now.Sub(p.sent[0])
+	if len(p.calls) > 0 {
+		d = max(d, now.Sub(p.heard)-starved/4) // it tells as often as that
+	}
+	return d
 }
 
 // post waits for the answer.
@@ -267,18 +294,6 @@ func gaveUp(ctx context.Context) error {
 		return &egress.Error{Fault: egress.FaultCanceled, Msg: "the request was cancelled", Err: ctx.Err()}
 	}
 	return &egress.Error{Fault: egress.FaultTimeout, Msg: "the push service took too long", Err: context.DeadlineExceeded}
-}
-
-// wait waits until a worker that was ended is gone, but not for ever: it needs processor time to go.
-func (p *process) wait() {
-	for range 2 {
-		select {
-		case <-p.over:
-			return
-		case <-time.After(leaveWithin):
-			p.cmd.Process.Kill()
-		}
-	}
 }
 
 // giveUp ends a worker that is not ready by now.

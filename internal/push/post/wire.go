@@ -24,8 +24,12 @@ import (
 //	  lost      fault · text
 //	  begun     (id 0) how many were begun, when there was no answer to tell it
 
-// maxFrame bounds a frame: an answer's header may have 64 KiB, its snippet 4.
-const maxFrame = 256 << 10
+// maxFrame bounds a frame: an answer's header may have 64 KiB, its snippet 4. Settings may hold
+// the certificates of many authorities.
+const (
+	maxFrame    = 256 << 10
+	maxSettings = 16 << 20
+)
 
 // Kinds of answers.
 const (
@@ -52,13 +56,15 @@ func frame(dst []byte, write func([]byte) []byte) []byte {
 }
 
 // readFrame reads the next frame, into buf if it fits.
-func readFrame(r io.Reader, buf []byte) ([]byte, error) {
+func readFrame(r io.Reader, buf []byte) ([]byte, error) { return readFrameUpTo(r, buf, maxFrame) }
+
+func readFrameUpTo(r io.Reader, buf []byte, most int) ([]byte, error) {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
 		return nil, err
 	}
 	n := int(binary.LittleEndian.Uint32(size[:]))
-	if n > maxFrame {
+	if n > most {
 		return nil, errFrame
 	}
 	if cap(buf) < n {

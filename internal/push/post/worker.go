@@ -21,14 +21,14 @@ const (
 	workerIdle = 5 * time.Second
 	// gather is how long frames wait for others to be written with: the fewer times the other
 	// side is woken, the less it disturbs what else goes on.
-	gather = time.Millisecond
+	gather = 2 * time.Millisecond
 )
 
 // Serve is the worker's whole work: it posts what comes over conn until conn ends, which is no
 // error. Open makes what it posts with of the settings that come first.
 func Serve(conn net.Conn, open func(settings []byte) (Doer, error)) error {
 	in := bufio.NewReaderSize(conn, 64<<10)
-	settings, err := readFrame(in, nil)
+	settings, err := readFrameUpTo(in, nil, maxSettings)
 	if err != nil {
 		return ended(err)
 	}
@@ -82,6 +82,7 @@ type worker struct {
 	wake  chan struct{}
 	ctx   context.Context
 	begun atomic.Uint64
+	ended atomic.Uint64
 
 	mu  sync.Mutex // guards out
 	out []byte
@@ -108,11 +109,12 @@ func (w *worker) post(t task) {
 	defer cancel()
 	var a answer
 	a.res, a.err = w.here.Post(ctx, t.message)
+	w.ended.Add(1)
 	w.send(func(b []byte) []byte { return appendAnswer(b, t.id, w.begun.Load(), &a) })
 }
 
-// tell tells how many messages were begun when no answer does: with a slow push service, a worker
-// that gets on would look like one that does not.
+// tell tells again and again that the worker gets on, and how many messages were begun: with a
+// slow push service, it would look like one that does not.
 func (w *worker) tell() {
 	tick := time.NewTicker(starved / 4)
 	defer tick.Stop()
@@ -122,7 +124,7 @@ func (w *worker) tell() {
 		case <-w.ctx.Done():
 			return
 		}
-		if n := w.begun.Load(); n != told {
+		if n := w.begun.Load(); n != told || n != w.ended.Load() {
 			told = n
 			w.send(func(b []byte) []byte { return appendBegun(b, n) })
 		}
