@@ -21,7 +21,7 @@ const (
 	workerIdle = 5 * time.Second
 	// gather is how long frames wait for others to be written with: the fewer times the other
 	// side is woken, the less it disturbs what else goes on.
-	gather = 2 * time.Millisecond
+	gather = time.Millisecond
 )
 
 // Serve is the worker's whole work: it posts what comes over conn until conn ends, which is no
