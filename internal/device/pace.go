@@ -19,10 +19,10 @@ const (
 	waitLong  = 250 * time.Microsecond
 	waitShort = 80 * time.Microsecond
 	// asideLeast is what keeps another process busy while answers wait to be told together.
-	asideLeast = 112
+	asideLeast = 128
 	// behindLong and behindShort are how long a message has waited for that process.
-	behindLong  = 10 * time.Millisecond
-	behindShort = 4 * time.Millisecond
+	behindLong  = 12 * time.Millisecond
+	behindShort = 6 * time.Millisecond
 )
 
 const schedLatencies = "/sched/latencies:seconds"
