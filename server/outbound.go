@@ -78,12 +78,12 @@ func (o *outbound) client(sockets int) (_ *egress.Client, err error) {
 }
 
 // pushWorker is how to have a worker for pushes, if there are to be any.
-func (s *Server) pushWorker() (*post.Worker, error) {
+func (s *Server) pushWorker() (post.Worker, error) {
 	settings, err := json.Marshal(s.outbound)
 	if err != nil {
-		return nil, err
+		return post.Worker{}, err
 	}
-	w := &post.Worker{Settings: settings, Posted: func(apart bool) {
+	w := post.Worker{Settings: settings, Posted: func(apart bool) {
 		if apart {
 			s.metrics.postedApart.Inc()
 		} else {

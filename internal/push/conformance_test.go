@@ -262,7 +262,7 @@ func verifyStatuses(t *testing.T, p *Platform, fx *fixture) {
 			d := fx.registered(t, s, 1)
 			body += d.Token.Reveal() + endpointOf(d)
 			fake := fx.fakeOf(status(code, body))
-			s.env.client, s.env.poster = fake, post.NewHere(fake, 0)
+			s.env.client, s.env.poster = fake, post.NewApart(post.NewHere(fake, 0), post.Worker{})
 			r := s.Send(t.Context(), fx.audience(p), d, compose(t, `{"title":"x"}`), time.Now())
 			switch {
 			case r.Outcome == 0 || (r.Outcome == Accepted) != (code/100 == 2):

@@ -119,8 +119,7 @@ type environment struct {
 	// receipt returns the URL at which a device tells what became of an event; nil for none.
 	receipt func(e *hark.Event, d *hark.Device) string
 
-	poster post.Poster
-	apart  *post.Apart // the poster, if it has workers; or nil
+	poster *post.Apart
 	signer *webpush.Signer
 
 	providers providers

@@ -32,8 +32,8 @@ type Config struct {
 	Receipt func(e *hark.Event, d *hark.Device) string
 	// Keys is how many one-shot keys are made ahead; 0 for 2048.
 	Keys int
-	// Worker, if not nil, is how to have a worker that posts what goes to many browsers.
-	Worker *post.Worker
+	// Worker is how to have a worker that posts what goes to many browsers; zero for none.
+	Worker post.Worker
 	// CacheSize bounds how many audiences are kept ready to send; 0 for 1024.
 	CacheSize int
 }
@@ -47,10 +47,9 @@ const maxComposed = 256
 // Sender checks what devices register with and sends to them, over every platform. It is safe
 // for concurrent use.
 type Sender struct {
-	env   environment
-	here  *post.Here
-	apart *post.Apart // nil for never
-	size  int
+	env  environment
+	here *post.Here // of env.poster
+	size int
 
 	mu        sync.RWMutex // guards below
 	audiences map[hark.DestinationID]*audience
@@ -93,30 +92,22 @@ func New(c Config) *Sender {
 		c.CheckURL = (&egress.Guard{}).CheckURL
 	}
 	here := post.NewHere(c.Client, cmp.Or(c.Keys, 2048))
-	s := &Sender{
+	return &Sender{
 		env: environment{client: c.Client, keeper: c.Keeper, checkURL: c.CheckURL, userAgent: "Hark/" + cmp.Or(c.Version, "dev"),
-			subject: c.Subject, receipt: c.Receipt, poster: here, signer: webpush.NewSigner()},
+			subject: c.Subject, receipt: c.Receipt, poster: post.NewApart(here, c.Worker), signer: webpush.NewSigner()},
 		here:      here,
 		size:      cmp.Or(c.CacheSize, 1024),
 		audiences: make(map[hark.DestinationID]*audience),
 		gates:     make(map[gateKey]*gate),
 		composed:  make(map[composedKey]*Composed),
 	}
-	if c.Worker != nil {
-		s.apart = post.NewApart(here, *c.Worker)
-		s.env.poster, s.env.apart = s.apart, s.apart
-	}
-	return s
 }
 
 // Run makes one-shot keys ahead while there is nothing to send, and ends a worker that has nothing
 // to do, until ctx ends.
 func (s *Sender) Run(ctx context.Context) error {
-	if s.apart == nil {
-		return s.here.Run(ctx)
-	}
 	var both sync.WaitGroup
-	both.Go(func() { s.apart.Run(ctx) })
+	both.Go(func() { s.env.poster.Run(ctx) })
 	defer both.Wait()
 	return s.here.Run(ctx)
 }
@@ -164,74 +155,75 @@ func (s *Sender) Compose(a *hark.Destination, e *hark.Event) (*Composed, error) 
 	return c, nil
 }
 
-// Send tries once to push c to d, a device of audience a. It waits at most a second for its turn,
-// and while the device's origin is shut it answers RetryAt at once.
-func (s *Sender) Send(ctx context.Context, a *hark.Destination, d *hark.Device, c *Composed, now time.Time) Result {
+// ready is a message that can go to a device now, if its gate lets it.
+type ready struct {
+	channel Channel
+	payload Payload
+	left    time.Duration // of its TTL
+	origin  string
+	gate    *gate
+}
+
+// prepare makes c ready for d, or says what comes of it instead.
+func (s *Sender) prepare(a *hark.Destination, d *hark.Device, c *Composed, now time.Time) (ready, *Result) {
 	left, ok := c.left(now)
 	if !ok {
-		return Result{Outcome: Expired, Error: "its time to live is over"}
+		return ready{}, &Result{Outcome: Expired, Error: "its time to live is over"}
 	}
 	ch, err := s.channel(a, d.Kind)
 	if err != nil {
-		return Result{Outcome: ConfigError, Code: codeNotSetUp, Error: err.Error(), Wide: true}
+		return ready{}, &Result{Outcome: ConfigError, Code: codeNotSetUp, Error: err.Error(), Wide: true}
 	}
 	p, err := c.payload(ch, d.Locale)
 	if err != nil {
-		return Result{Outcome: PayloadError, Code: codeOf(err), Error: err.Error()}
+		return ready{}, &Result{Outcome: PayloadError, Code: codeOf(err), Error: err.Error()}
 	}
-	g := s.gate(gateKey{a.ID, a.Revision, ch.Origin(d)}, now)
-	if wait, crowded := g.enter(ctx, now); wait > 0 {
+	origin := ch.Origin(d)
+	return ready{ch, p, left, origin, s.gate(gateKey{a.ID, a.Revision, origin}, now)}, nil
+}
+
+// Send tries once to push c to d, a device of audience a. It waits at most a second for its turn,
+// and while the device's origin is shut it answers RetryAt at once.
+func (s *Sender) Send(ctx context.Context, a *hark.Destination, d *hark.Device, c *Composed, now time.Time) Result {
+	m, fault := s.prepare(a, d, c, now)
+	if fault != nil {
+		return *fault
+	}
+	if wait, crowded := m.gate.enter(ctx, now); wait > 0 {
 		return Result{Outcome: RetryAt, Code: codeHeld, After: wait, Shut: !crowded, ours: true,
 			Error: "the push service is failing, or asked for a pause: it is tried again when that is over"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
-	r := ch.Send(ctx, d, p, left)
+	r := m.channel.Send(ctx, d, m.payload, m.left)
 	cancel()
-	g.leave(&r, time.Now())
+	m.gate.leave(&r, time.Now())
 	return r
 }
 
 // Begin is Send that does not wait, where that is possible: done gets the result, from a goroutine
 // that it must not hold up. False if it is not, and nothing was begun: then Send is to be used.
 func (s *Sender) Begin(ctx context.Context, a *hark.Destination, d *hark.Device, c *Composed, now time.Time, done func(Result)) bool {
-	if s.apart == nil || !s.apart.Ready() {
+	if !s.env.poster.Ready() {
 		return false
 	}
-	left, ok := c.left(now)
-	if !ok {
+	m, fault := s.prepare(a, d, c, now)
+	if fault != nil {
 		return false
 	}
-	opened, err := s.channel(a, d.Kind)
-	if err != nil {
+	ch, ok := m.channel.(beginner)
+	if !ok || !m.gate.tryEnter(now) {
 		return false
 	}
-	ch, ok := opened.(beginner)
-	if !ok {
-		return false
-	}
-	p, err := c.payload(opened, d.Locale)
-	if err != nil {
-		return false
-	}
-	origin := opened.Origin(d)
-	g := s.gate(gateKey{a.ID, a.Revision, origin}, now)
-	if !g.tryEnter(now) {
-		return false
-	}
-	if !ch.begin(ctx, d, origin, p, left, func(r Result) { g.leave(&r, time.Now()); done(r) }) {
-		g.leave(&Result{ours: true}, now)
+	if !ch.begin(ctx, d, m.origin, m.payload, m.left, func(r Result) { m.gate.leave(&r, time.Now()); done(r) }) {
+		m.gate.leave(&Result{ours: true}, now)
 		return false
 	}
 	return true
 }
 
-// Behind is for how long a message has waited until a worker began to seal it; false without one.
-func (s *Sender) Behind() (time.Duration, bool) {
-	if s.apart == nil {
-		return 0, false
-	}
-	return s.apart.Behind()
-}
+// Behind is for how long a message has waited until a worker began to seal it; false if there is
+// none that Begin would begin with.
+func (s *Sender) Behind() (time.Duration, bool) { return s.env.poster.Behind() }
 
 // codeOf is the stable name of an error.
 func codeOf(err error) string {

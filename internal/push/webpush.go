@@ -272,9 +272,9 @@ func (ch *webpushChannel) Send(ctx context.Context, d *hark.Device, payload Payl
 	if fault != nil {
 		return *fault
 	}
-	r := ch.came(l)(ch.env.poster.Post(ctx, &l.Message))
+	r := ch.post(ctx, l)
 	if l.unpad(&r) {
-		r = ch.came(l)(ch.env.poster.Post(ctx, &l.Message))
+		r = ch.post(ctx, l)
 	}
 	return r
 }
@@ -285,8 +285,8 @@ func (ch *webpushChannel) begin(ctx context.Context, d *hark.Device, origin stri
 	if fault != nil {
 		return false
 	}
-	return ch.env.apart.Begin(ctx, time.Now().Add(timeout), &l.Message, func(res egress.Response, err error) {
-		r := ch.came(l)(res, err)
+	return ch.env.poster.Begin(ctx, time.Now().Add(timeout), &l.Message, func(res egress.Response, err error) {
+		r := ch.result(l, &res, err)
 		if !l.unpad(&r) {
 			done(r)
 			return
@@ -294,7 +294,7 @@ func (ch *webpushChannel) begin(ctx context.Context, d *hark.Device, origin stri
 		go func() {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
-			done(ch.came(l)(ch.env.poster.Post(ctx, &l.Message)))
+			done(ch.post(ctx, l))
 		}()
 	})
 }
@@ -353,20 +353,23 @@ func withReceipt(text []byte, tail, receipt string) []byte {
 	return append(b, tail...)
 }
 
-// came tells what came of a letter.
-func (ch *webpushChannel) came(l *letter) func(egress.Response, error) Result {
-	return func(res egress.Response, err error) Result {
-		if e, ok := errors.AsType[*webpush.Error](err); ok {
-			if e.Reason == webpush.TooLarge || e.Reason == webpush.BadPadding {
-				return Result{Outcome: PayloadError, Code: string(e.Reason), Error: e.Detail}
-			}
-			return Result{Outcome: TargetSuspect, Code: string(e.Reason), Error: "the subscription cannot be used: " + e.Detail}
+func (ch *webpushChannel) post(ctx context.Context, l *letter) Result {
+	res, err := ch.env.poster.Post(ctx, &l.Message)
+	return ch.result(l, &res, err)
+}
+
+// result turns what the poster says of a letter into an outcome.
+func (ch *webpushChannel) result(l *letter, res *egress.Response, err error) Result {
+	if e, ok := errors.AsType[*webpush.Error](err); ok {
+		if e.Reason == webpush.TooLarge || e.Reason == webpush.BadPadding {
+			return Result{Outcome: PayloadError, Code: string(e.Reason), Error: e.Detail}
 		}
-		if err != nil {
-			return unanswered(err)
-		}
-		return ch.answered(&res, l.key, l.origin, time.Now())
+		return Result{Outcome: TargetSuspect, Code: string(e.Reason), Error: "the subscription cannot be used: " + e.Detail}
 	}
+	if err != nil {
+		return unanswered(err)
+	}
+	return ch.answered(res, l.key, l.origin, time.Now())
 }
 
 // seconds are whole ones; what is left of a message that may still be stored is at least one.

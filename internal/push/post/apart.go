@@ -57,10 +57,12 @@ type Apart struct {
 	watches sync.WaitGroup // of workers
 }
 
-// NewApart makes a Poster of which Run must run.
+// NewApart makes one of which Run must run. The zero Worker is none: all is posted from here.
 func NewApart(here *Here, w Worker) *Apart { return &Apart{here: here, worker: w} }
 
-// Post implements [Poster].
+// Post seals a message and posts it. It returns the answer of the push service, but for when and
+// from where it came. The error is a [webpush.Error] of a subscription that cannot be used or a
+// message that cannot be sealed, or an [egress.Error] of one that got no answer by the deadline of ctx.
 func (a *Apart) Post(ctx context.Context, m *Message) (egress.Response, error) {
 	if p := a.current(); p != nil {
 		if got, ok := p.post(ctx, m); ok {
@@ -99,9 +101,10 @@ func (a *Apart) Behind() (time.Duration, bool) {
 	if p == nil {
 		return 0, false
 	}
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.behindLocked(time.Now()), p.ready
+	return p.behindLocked(now), p.ready
 }
 
 func (a *Apart) current() *process {

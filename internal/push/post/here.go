@@ -26,14 +26,6 @@ type Message struct {
 	UserAgent     string
 }
 
-// Poster seals messages and posts them. It is safe for concurrent use.
-type Poster interface {
-	// Post returns the answer of the push service, but for when and from where it came. The
-	// error is a [webpush.Error] of a subscription that cannot be used or a message that cannot
-	// be sealed, or an [egress.Error] of one that got no answer by the deadline of ctx.
-	Post(ctx context.Context, m *Message) (egress.Response, error)
-}
-
 // Doer sends requests; [egress.Client] is one.
 type Doer interface {
 	// Do answers within ctx, with at most snippetMax bytes of the body.
@@ -43,7 +35,7 @@ type Doer interface {
 // snippetMax is how much of an answer is read: it holds a word or two for what is wrong.
 const snippetMax = 4 << 10
 
-// Here posts from this process.
+// Here posts from this process. It is safe for concurrent use.
 type Here struct {
 	client Doer
 	sealer *webpush.Sealer
@@ -51,7 +43,7 @@ type Here struct {
 	busy   atomic.Int64
 }
 
-// NewHere makes a Poster that holds up to keys one-shot keys ahead, if its Run runs.
+// NewHere makes one that holds up to keys one-shot keys ahead, if its Run runs.
 func NewHere(client Doer, keys int) *Here {
 	return &Here{client: client, sealer: webpush.NewSealer(keys), turns: newTurns()}
 }
@@ -59,7 +51,7 @@ func NewHere(client Doer, keys int) *Here {
 // Run makes one-shot keys ahead while there is nothing to post, until ctx ends.
 func (h *Here) Run(ctx context.Context) error { return h.sealer.Run(ctx) }
 
-// Post implements [Poster].
+// Post is as [Apart.Post].
 func (h *Here) Post(ctx context.Context, m *Message) (egress.Response, error) {
 	h.busy.Add(1)
 	defer h.busy.Add(-1)

@@ -18,7 +18,7 @@ import (
 type process struct {
 	conn net.Conn
 	cmd  *exec.Cmd
-	wake chan struct{} // there is something to write
+	out  *outbox
 	over chan struct{} // closed when it is gone
 
 	taken uint64 // answers; read's own
@@ -26,7 +26,6 @@ type process struct {
 	mu     sync.Mutex // guards below
 	ready  bool
 	err    error // why nothing is taken any more
-	out    []byte
 	next   uint64
 	calls  map[uint64]call
 	sent   []time.Time // when those that it has not begun with were handed over
@@ -54,37 +53,16 @@ func startProcess(cmd *exec.Cmd, settings []byte, patience time.Duration) (*proc
 		ours.Close()
 		return nil, err
 	}
-	p := &process{conn: ours, cmd: cmd, wake: make(chan struct{}, 1), over: make(chan struct{}), calls: make(map[uint64]call), latest: time.Now()}
-	p.out = frame(nil, func(b []byte) []byte { return append(b, settings...) })
-	p.wake <- struct{}{}
-	go p.write()
+	p := &process{conn: ours, cmd: cmd, out: newOutbox(), over: make(chan struct{}), calls: make(map[uint64]call), latest: time.Now()}
+	p.out.add(func(b []byte) []byte { return frame(b, func(b []byte) []byte { return append(b, settings...) }) })
+	go func() {
+		if err := p.out.writeTo(p.conn, p.over); err != nil {
+			p.end(err)
+		}
+	}()
 	go p.read()
 	go p.sweep(patience)
 	return p, nil
-}
-
-// write hands over what has come since it last did.
-func (p *process) write() {
-	var spare []byte
-	for {
-		select {
-		case <-p.wake:
-		case <-p.over:
-			return
-		}
-		time.Sleep(gather)
-		p.mu.Lock()
-		b := p.out
-		p.out = spare[:0]
-		p.mu.Unlock()
-		if _, err := p.conn.Write(b); err != nil {
-			p.end(err)
-			return
-		}
-		if spare = b; cap(spare) > 1<<20 {
-			spare = nil
-		}
-	}
 }
 
 // read takes answers until there are no more, and then answers what was not.
@@ -223,25 +201,25 @@ func (p *process) retire(since time.Time) bool {
 func (p *process) begin(ctx context.Context, deadline time.Time, m *Message, done func(answer)) (id uint64, ok bool) {
 	now := time.Now()
 	p.mu.Lock()
-	if !p.ready || p.err != nil || p.behindLocked(now) > starved {
-		p.mu.Unlock()
+	defer p.mu.Unlock()
+	if !p.takesLocked(now) {
 		return 0, false
 	}
 	p.next++
 	id = p.next
-	p.out = appendRequest(p.out, id, deadline, m)
 	if len(p.calls) == 0 {
 		p.heard = now
 	}
 	p.calls[id] = call{ctx, deadline, done}
 	p.sent = append(p.sent, now)
 	p.latest = now
-	p.mu.Unlock()
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.out.add(func(b []byte) []byte { return appendRequest(b, id, deadline, m) }) // in the order of sent
 	return id, true
+}
+
+// takesLocked says whether a message is well posted here now.
+func (p *process) takesLocked(now time.Time) bool {
+	return p.ready && p.err == nil && p.behindLocked(now) <= starved
 }
 
 // behindLocked is for how long a message has waited that it has not begun with, or nothing was

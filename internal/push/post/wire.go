@@ -41,7 +41,7 @@ const (
 
 var errFrame = errors.New("push worker: a frame that cannot be read")
 
-// answer is what became of a message, as of [Poster].
+// answer is what became of a message, as of [Apart.Post].
 type answer struct {
 	res egress.Response
 	err error

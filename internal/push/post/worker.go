@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,9 +18,6 @@ const (
 	// workerIdle is how long a goroutine waits for its next message: its stack has grown to what
 	// a request needs.
 	workerIdle = 5 * time.Second
-	// gather is how long frames wait for others to be written with: the fewer times the other
-	// side is woken, the less it disturbs what else goes on.
-	gather = time.Millisecond
 )
 
 // Serve is the worker's whole work: it posts what comes over conn until conn ends, which is no
@@ -39,11 +35,15 @@ func Serve(conn net.Conn, open func(settings []byte) (Doer, error)) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	// Without turns: nothing else wants this process's processors.
-	w := &worker{here: &Here{client: client, sealer: webpush.NewSealer(workerKeys)}, conn: conn, tasks: make(chan task), wake: make(chan struct{}, 1), ctx: ctx}
+	w := &worker{here: &Here{client: client, sealer: webpush.NewSealer(workerKeys)}, out: newOutbox(), tasks: make(chan task), ctx: ctx}
 	go w.here.Run(ctx)
-	go w.write()
+	go func() {
+		if w.out.writeTo(conn, ctx.Done()) != nil {
+			conn.Close() // which ends the reading
+		}
+	}()
 	go w.tell()
-	w.send(func(b []byte) []byte { return frame(b, func(b []byte) []byte { return b }) })
+	w.out.add(func(b []byte) []byte { return frame(b, func(b []byte) []byte { return b }) })
 	for {
 		b, err := readFrame(in, nil)
 		if err != nil {
@@ -77,15 +77,11 @@ type task struct {
 
 type worker struct {
 	here  *Here
-	conn  net.Conn
+	out   *outbox
 	tasks chan task // to a goroutine that waits
-	wake  chan struct{}
 	ctx   context.Context
 	begun atomic.Uint64
 	ended atomic.Uint64
-
-	mu  sync.Mutex // guards out
-	out []byte
 }
 
 func (w *worker) work(t task) {
@@ -110,7 +106,7 @@ func (w *worker) post(t task) {
 	var a answer
 	a.res, a.err = w.here.Post(ctx, t.message)
 	w.ended.Add(1)
-	w.send(func(b []byte) []byte { return appendAnswer(b, t.id, w.begun.Load(), &a) })
+	w.out.add(func(b []byte) []byte { return appendAnswer(b, t.id, w.begun.Load(), &a) })
 }
 
 // tell tells again and again that the worker gets on, and how many messages were begun: with a
@@ -126,41 +122,7 @@ func (w *worker) tell() {
 		}
 		if n := w.begun.Load(); n != told || n != w.ended.Load() {
 			told = n
-			w.send(func(b []byte) []byte { return appendBegun(b, n) })
-		}
-	}
-}
-
-// send has a frame written.
-func (w *worker) send(add func([]byte) []byte) {
-	w.mu.Lock()
-	w.out = add(w.out)
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (w *worker) write() {
-	var spare []byte
-	for {
-		select {
-		case <-w.wake:
-		case <-w.ctx.Done():
-			return
-		}
-		time.Sleep(gather)
-		w.mu.Lock()
-		b := w.out
-		w.out = spare[:0]
-		w.mu.Unlock()
-		if _, err := w.conn.Write(b); err != nil {
-			w.conn.Close() // which ends Serve
-			return
-		}
-		if spare = b; cap(spare) > 1<<20 {
-			spare = nil
+			w.out.add(func(b []byte) []byte { return appendBegun(b, n) })
 		}
 	}
 }
