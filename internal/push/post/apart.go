@@ -95,7 +95,7 @@ func (a *Apart) Begin(ctx context.Context, deadline time.Time, m *Message, done 
 func (a *Apart) Ready() bool { return a.current() != nil }
 
 // Behind is for how long a message has waited for the worker to begin with it: when it grows,
-// more at once makes nothing faster. False without a worker.
+// more at once makes nothing faster. False if there is no worker that Begin would begin with.
 func (a *Apart) Behind() (time.Duration, bool) {
 	p := a.current()
 	if p == nil {
@@ -104,7 +104,7 @@ func (a *Apart) Behind() (time.Duration, bool) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.behindLocked(now), p.ready
+	return p.behindLocked(now), p.takesLocked(now)
 }
 
 func (a *Apart) current() *process {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"reflect"
@@ -624,6 +625,40 @@ func TestApartLargeSettings(t *testing.T) {
 	s.told(0)
 }
 
+// TestServeReset: a server that goes with answers unread is gone, and nothing to complain of.
+func TestServeReset(t *testing.T) {
+	ours, file, err := socketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(theirs, func([]byte) (Doer, error) { return newService(nil), nil }) }()
+	if _, err := ours.Write(frame(nil, func(b []byte) []byte { return b })); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := readFrame(ours, nil); err != nil || len(b) > 0 {
+		t.Fatalf("%q, %v", b, err)
+	}
+	for id := range uint64(3) {
+		if _, err := ours.Write(appendRequest(nil, id, time.Now().Add(time.Hour), to("ok/1"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var one [1]byte
+	if _, err := ours.Read(one[:]); err != nil { // there are more
+		t.Fatal(err)
+	}
+	ours.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // freeze stops a worker as if something else took all processors.
 func freeze(t *testing.T, p *process) {
 	t.Helper()
@@ -639,9 +674,9 @@ func freeze(t *testing.T, p *process) {
 
 // behind is for how long a message has waited for the worker.
 func (s *stage) behind() time.Duration {
-	d, there := s.Behind()
-	if !there && d != 0 {
-		s.Errorf("without a worker, %v behind", d)
+	d, takes := s.Behind()
+	if takes != (d <= starved) && s.current() != nil {
+		s.Errorf("%v behind, takes messages: %v", d, takes)
 	}
 	return d
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/harkhq/hark/internal/webpush"
@@ -61,9 +62,10 @@ func Serve(conn net.Conn, open func(settings []byte) (Doer, error)) error {
 	}
 }
 
-// ended is the error of a socket that ended: none, if it was orderly.
+// ended is the error of a socket that ended: none, if that was the server's doing. One that leaves
+// answers unread resets it.
 func ended(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) {
 		return nil
 	}
 	return err
