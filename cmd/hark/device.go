@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/harkhq/hark"
 	"github.com/harkhq/hark/client"
@@ -68,7 +69,7 @@ func (l *deviceList) Run(a *app) error {
 		rows := [][]cell{header("ID", "USER", "KIND", "NAME", "TOPICS", "STATE", "REGISTERED", "PUSHED", "AT")}
 		for _, d := range list.Devices {
 			rows = append(rows, []cell{plain(d.ID), plain(harmless(d.User, 30)), plain(d.Kind), plain(harmless(d.Name, 30)), plain(harmless(join(d.Topics), 40)),
-				deviceStateCell(d.State), plain(ago(d.Registered)), plain(ago(d.Pushed)), plain(d.EndpointOrigin)})
+				deviceStateCell(d.State), plain(ago(d.Registered)), plain(agoHours(d.Pushed)), plain(d.EndpointOrigin)})
 		}
 		a.table(rows...)
 	})
@@ -254,4 +255,12 @@ func (d *deviceTest) Run(a *app) error {
 		return errQuiet
 	}
 	return nil
+}
+
+// agoHours tells how long ago something was that is known to the hour.
+func agoHours(t time.Time) string {
+	if !t.IsZero() && time.Since(t) < time.Hour {
+		return "this hour"
+	}
+	return ago(t)
 }
