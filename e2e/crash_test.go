@@ -80,8 +80,7 @@ func (k *killer) kill() {
 		k.Fatal(err)
 	}
 	k.kills = append(k.kills, at)
-	time.Sleep(5 * time.Millisecond) // requests sent before the kill are taken up
-	k.receiver.NextEra()
+	k.nextEra()
 }
 
 // rise starts the killed server again, sometimes killing it once more while it starts.

@@ -109,6 +109,14 @@ func (w *world) again() {
 	w.adopt(s)
 }
 
+// nextEra has the receiver tell what the next server sends from what the last one did.
+func (w *world) nextEra() {
+	w.Helper()
+	if err := w.receiver.NextEra(); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // to adds a webhook destination at the receiver's path.
 func (w *world) to(path string, topics ...string) testenv.Destination {
 	w.Helper()

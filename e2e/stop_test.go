@@ -52,7 +52,7 @@ func TestStopDrains(t *testing.T) {
 		w.stop()
 		t.Logf("stopped in %v", time.Since(begin).Round(time.Millisecond))
 		publishers.Wait()
-		w.receiver.NextEra()
+		w.nextEra()
 		w.again()
 	}
 	w.wait("/drain", len(acked))
@@ -96,7 +96,7 @@ func TestStopWaitsOnlySoLong(t *testing.T) {
 		t.Errorf("the stop took %v with --stop-timeout=1s", took)
 	}
 	close(release)
-	w.receiver.NextEra()
+	w.nextEra()
 	w.again()
 	// A stop is no failure of the endpoint: the attempt is made again soon, not
 	// after the schedule's next wait.
@@ -202,7 +202,7 @@ func (w *world) restore(file string) {
 	if out, err := testenv.Run(w.ctx, binary, nil, "restore", file, "--data", data); err == nil {
 		w.Errorf("a second restore over the first is not refused: %s", out)
 	}
-	w.receiver.NextEra()
+	w.nextEra()
 	s, err := testenv.Start(w.ctx, binary, testenv.Setup{Data: data, Key: w.server.Key})
 	if err != nil {
 		w.Fatal(err)

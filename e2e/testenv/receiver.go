@@ -45,6 +45,7 @@ type Receiver struct {
 	mu   sync.Mutex // guards below
 	hits []*Hit
 	era  int
+	open int           // connections
 	news chan struct{} // closed and replaced at every hit
 }
 
@@ -62,6 +63,7 @@ func NewReceiver(answer func(*Hit) int) (*Receiver, error) {
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, eraKey{}, r.Era())
 		},
+		ConnState: r.track,
 	}
 	go r.server.Serve(l)
 	return r, nil
@@ -77,14 +79,48 @@ func (r *Receiver) Era() int {
 	return r.era
 }
 
-// NextEra begins the next; call it while no server runs.
-func (r *Receiver) NextEra() {
+// NextEra begins the next, when all of the last server's requests are over; call it while no server
+// runs. Connections are accepted in the order in which they were made: after one of its own, none of
+// that server is left to accept.
+func (r *Receiver) NextEra() error {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
+	res, err := client.Head(r.URL)
+	if err != nil {
+		return err
+	}
+	res.Body.Close()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		r.mu.Lock()
+		open := r.open
+		if open == 0 {
+			r.era++
+		}
+		r.mu.Unlock()
+		if open == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%d connections of a server that ended are open", open)
+		}
+	}
+}
+
+// track counts connections.
+func (r *Receiver) track(_ net.Conn, state http.ConnState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.era++
+	switch state {
+	case http.StateNew:
+		r.open++
+	case http.StateClosed, http.StateHijacked:
+		r.open--
+	}
 }
 
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.Method == http.MethodHead {
+		return // NextEra
+	}
 	h := &Hit{Path: req.URL.Path, ID: req.Header.Get("Webhook-Id"), Topic: req.Header.Get("Hark-Topic"),
 		Header: req.Header, Era: req.Context().Value(eraKey{}).(int), Begin: time.Now()}
 	var err error
