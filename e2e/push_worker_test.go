@@ -316,7 +316,7 @@ func TestPushWorkerDies(t *testing.T) {
 		t.Errorf("before anything is pushed, children are %v", all)
 	}
 	w.push("one")
-	worker, busy := w.midst(600) // more than were under way when it was ready
+	worker, busy := w.midst(600)          // more than were under way when it was ready
 	eventually(t, enough, func() string { // it may have been started this moment
 		if _, policy, ok := process(worker); ok && policy != "5" || !ok && busy {
 			return fmt.Sprintf("the worker has policy %s, want SCHED_IDLE", policy)
