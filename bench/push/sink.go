@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -15,9 +16,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/harkhq/hark/bench/rig"
 	"github.com/harkhq/hark/internal/push/post"
@@ -54,8 +57,11 @@ func startSink(ctx context.Context) (*sink, error) {
 }
 
 // taken returns how many messages it has taken.
-func (s *sink) taken() (n int64, err error) {
-	if _, err := s.in.Write([]byte("\n")); err != nil {
+func (s *sink) taken() (n int64, err error) { return s.until(0) }
+
+// until returns how many messages it has taken when they are so many.
+func (s *sink) until(least int64) (n int64, err error) {
+	if _, err := fmt.Fprintln(s.in, least); err != nil {
 		return 0, err
 	}
 	return n, s.out.Decode(&n)
@@ -66,8 +72,8 @@ func (s *sink) close() {
 	s.cmd.Wait()
 }
 
-// serveSink is the child's part: it answers each line with its count, and leaves when there are
-// no more.
+// serveSink is the child's part: it answers each line with its count, when that is as much as the
+// line says, and leaves when there are no more.
 func serveSink() error {
 	// In truth it runs on another machine: it goes last on the processors of this one.
 	if err := post.Lowest(); err != nil {
@@ -123,6 +129,13 @@ func serveSink() error {
 		return err
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		least, err := strconv.ParseInt(in.Text(), 10, 64)
+		if err != nil {
+			return err
+		}
+		for n.Load() < least {
+			time.Sleep(5 * time.Millisecond)
+		}
 		if err := out.Encode(n.Load()); err != nil {
 			return err
 		}

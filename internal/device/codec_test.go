@@ -10,9 +10,9 @@ import (
 )
 
 func TestOutcomesPacked(t *testing.T) {
-	var all []tried
+	var all []*tried
 	for i := range 300 {
-		all = append(all, tried{device: &hark.Device{ID: hark.DeviceID(1<<60 + (i*7919)%300)}, number: i, result: push.Result{
+		all = append(all, &tried{device: &hark.Device{ID: hark.DeviceID(1<<60 + (i*7919)%300)}, number: i, result: push.Result{
 			Outcome: push.Outcome(1 + i%7), Status: 200 + i, Code: []string{"", "A", "B"}[i%3], Error: strings.Repeat("x", i%250)}})
 	}
 	got, err := decodeOutcomes(encodeOutcomes(1234567, all))
@@ -20,7 +20,7 @@ func TestOutcomesPacked(t *testing.T) {
 		t.Fatal(len(got), err)
 	}
 	for i, o := range got {
-		x := &all[i]
+		x := all[i]
 		if o.Device != x.device.ID || o.Outcome != Word(x.result.Outcome) || o.Status != x.result.Status || o.Code != x.result.Code || o.Try != x.number ||
 			o.Error != bound(x.result.Error, 200) || !o.At.Equal(time.UnixMilli(1234567)) {
 			t.Fatalf("%d: %+v of %+v", i, o, x)
@@ -37,7 +37,7 @@ func TestJobPacked(t *testing.T) {
 }
 
 func FuzzOutcomes(f *testing.F) {
-	f.Add(encodeOutcomes(1, []tried{{device: &hark.Device{ID: 5}, number: 1, result: push.Result{Outcome: push.Accepted, Status: 201, Code: "c"}}}))
+	f.Add(encodeOutcomes(1, []*tried{{device: &hark.Device{ID: 5}, number: 1, result: push.Result{Outcome: push.Accepted, Status: 201, Code: "c"}}}))
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		decodeOutcomes(b)
 		decodeJob(b)

@@ -82,7 +82,7 @@ const outcomesVersion = 1
 //	version 1, time of the commit (Unix ms, varint), texts (count, then each; code and
 //	error are numbers of them, 0 for none), then for each: device (varint, to the one
 //	before), outcome 1, status, try, code, error (uvarints)
-func encodeOutcomes(at int64, all []tried) []byte {
+func encodeOutcomes(at int64, all []*tried) []byte {
 	texts, number := []string{}, map[string]uint64{"": 0}
 	of := func(s string) uint64 {
 		n, known := number[s]
@@ -95,8 +95,7 @@ func encodeOutcomes(at int64, all []tried) []byte {
 	}
 	body := make([]byte, 0, 12*len(all))
 	last := hark.DeviceID(0)
-	for i := range all {
-		x := &all[i]
+	for _, x := range all {
 		body = binary.AppendVarint(body, int64(x.device.ID-last))
 		last = x.device.ID
 		body = append(body, byte(x.result.Outcome))

@@ -29,7 +29,7 @@ type page struct {
 	suspect []toldDevice
 
 	recs    []store.Record // the rest
-	packed  map[hark.Offset][]tried
+	packed  map[hark.Offset][]*tried
 	added   []store.PushRetryKey
 	removed int
 }
@@ -59,7 +59,7 @@ const (
 // changes of devices with the events that tell of it, and the position of the job; last says
 // that the job is done. Saved says that it has a row.
 func (a *Audiences) commitPage(dest *hark.Destination, entries []*entry, j *job, saved, last bool) error {
-	p := &page{a: a, dest: dest, now: time.Now(), entries: entries, packed: make(map[hark.Offset][]tried), rows: make(map[hark.DeviceID]*hark.Device)}
+	p := &page{a: a, dest: dest, now: time.Now(), entries: entries, packed: make(map[hark.Offset][]*tried), rows: make(map[hark.DeviceID]*hark.Device)}
 	if j != nil {
 		ahead := *j
 		p.job = &ahead
@@ -176,12 +176,12 @@ func (p *page) take(e *entry) {
 			t.result.Error = "its time to live is over before it could be tried again"
 		}
 		t.result.Outcome = outcome
-		p.note(e, *t)
+		p.note(e, t)
 	}
 }
 
 // note takes an outcome down.
-func (p *page) note(e *entry, t tried) {
+func (p *page) note(e *entry, t *tried) {
 	if p.job != nil {
 		p.job.tally.add(t.result.Outcome)
 	}

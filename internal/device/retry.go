@@ -142,7 +142,7 @@ func (p *page) leave(e *entry) {
 		Due: p.now.Add(p.a.lim.Lease).UnixMilli()}
 	p.keep(k, e.tries+1)
 	e.lease = &k
-	p.note(e, tried{device: e.device, number: e.tries + 1, result: came(push.RetryAt, "slow", "")})
+	p.note(e, &tried{device: e.device, number: e.tries + 1, result: came(push.RetryAt, "slow", "")})
 }
 
 func (p *page) keep(k store.PushRetryKey, tries int) {

@@ -29,8 +29,8 @@ func (a *Audiences) anyOf(e *entry) bool {
 // tryOne pushes to one device, unless it or its platform is left alone for now.
 func (a *Audiences) tryOne(dest *hark.Destination, d *hark.Device, m *message, number int) tried {
 	now := time.Now()
-	if r := a.instead(dest, d, m, now); r != nil {
-		return tried{device: d, number: number, result: *r, silent: true}
+	if r, ok := a.instead(dest, d, m, now); ok {
+		return tried{device: d, number: number, result: r, silent: true}
 	}
 	r := a.send(dest, d, m, now)
 	return tried{device: d, number: number, result: r, silent: r.Shut}
@@ -43,9 +43,8 @@ func (a *Audiences) send(dest *hark.Destination, d *hark.Device, m *message, now
 	return r
 }
 
-// instead is what comes of a device that is not tried now; nil if it is.
-func (a *Audiences) instead(dest *hark.Destination, d *hark.Device, m *message, now time.Time) *push.Result {
-	var r push.Result
+// instead is what comes of a device that is not tried now; false if it is.
+func (a *Audiences) instead(dest *hark.Destination, d *hark.Device, m *message, now time.Time) (r push.Result, ok bool) {
 	switch {
 	case !now.Before(m.composed.Expires()):
 		r = came(push.Expired, "ttl", "")
@@ -55,9 +54,9 @@ func (a *Audiences) instead(dest *hark.Destination, d *hark.Device, m *message, 
 		r = came(push.ConfigError, "held", "")
 		r.Wide = true
 	default:
-		return nil
+		return r, false
 	}
-	return &r
+	return r, true
 }
 
 // sent takes note of a try, and holds the platform whose settings are at fault.

@@ -331,7 +331,10 @@ type task struct {
 // sendAside tries an entry without a goroutine that waits; false if it needs one.
 func (a *Audiences) sendAside(t task) bool {
 	e, now := t.e, time.Now()
-	if a.begins == nil || len(e.all) > 0 || a.anyOf(e) || a.instead(e.dest, e.device, e.msg, now) != nil {
+	if a.begins == nil || len(e.all) > 0 || a.anyOf(e) {
+		return false
+	}
+	if _, ok := a.instead(e.dest, e.device, e.msg, now); ok {
 		return false
 	}
 	a.sends.Add(1)

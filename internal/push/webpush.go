@@ -137,6 +137,7 @@ func openWebPush(env *environment, a *hark.Destination, v setting.Values) (Chann
 type webpushPayload struct {
 	text    []byte // up to the place, or all of it
 	tail    string // after the place
+	plain   []byte // without a receipt
 	message *Message
 	topic   string
 }
@@ -159,6 +160,7 @@ func (ch *webpushChannel) Prepare(m *Message) (Payload, error) {
 			room = receiptRoom
 		}
 	}
+	p.plain = withReceipt(p.text, p.tail, "")
 	if n := len(p.text) + len(p.tail) + room; n > webpush.MaxPlaintext {
 		return nil, tooLarge(n, webpush.MaxPlaintext)
 	}
@@ -317,10 +319,10 @@ func (ch *webpushChannel) letter(d *hark.Device, p *webpushPayload, origin strin
 	if err != nil {
 		return nil, &Result{Outcome: ConfigError, Wide: true, Error: detail(err)}
 	}
-	l := &letter{key: k, origin: origin, Message: post.Message{To: d.Subscription, Plaintext: p.text, Padding: ch.padding, TTL: seconds(left),
+	l := &letter{key: k, origin: origin, Message: post.Message{To: d.Subscription, Plaintext: p.plain, Padding: ch.padding, TTL: seconds(left),
 		Authorization: authorization, Topic: p.topic, UserAgent: ch.env.userAgent}}
-	if p.tail != "" {
-		l.Plaintext = withReceipt(p.text, p.tail, ch.env.receiptURL(p.message, d))
+	if url := ch.env.receiptURL(p.message, d); p.tail != "" && url != "" {
+		l.Plaintext = withReceipt(p.text, p.tail, url)
 	}
 	if urgency := p.message.Urgency; urgency != Normal {
 		l.Urgency = string(urgency)

@@ -78,29 +78,44 @@ func decodeDevice(t hark.TenantID, id hark.DeviceID, v []byte) (*hark.Device, er
 	}
 	d := &hark.Device{ID: id, Tenant: t, Created: fromMillis(r.varint()), Registered: fromMillis(r.varint()), Suspected: fromMillis(r.varint()),
 		Strikes: int(r.uvarint())}
-	all := string(r.b) // all texts share it
-	text := func() string {
-		b := r.bytes()
-		end := len(all) - len(r.b)
-		return all[end-len(b) : end]
+	before := r.b
+	for range 7 {
+		r.bytes()
 	}
-	d.State, d.Reason, d.App, d.Kind, d.User, d.Locale, d.Name = hark.DeviceState(text()), text(), text(), text(), text(), text(), text()
-	if s := r.bytes(); len(s) > 0 {
+	text := textsOf(before[:len(before)-len(r.b)])
+	d.State, d.Reason, d.App, d.Kind = hark.DeviceState(text.next()), text.next(), text.next(), text.next()
+	d.User, d.Locale, d.Name = text.next(), text.next(), text.next()
+	if s := r.bytes(); len(s) > 0 { // the longest, so it is not among the texts as well
 		d.Subscription = append(json.RawMessage(nil), s...)
 	}
-	d.VAPIDKey, d.Token, d.FID, d.Environment = text(), hark.Secret(text()), hark.Secret(text()), text()
-	n := r.uvarint()
-	if r.bad || n > hark.MaxPatterns {
+	text = textsOf(r.b)
+	d.VAPIDKey, d.Token, d.FID, d.Environment = text.next(), hark.Secret(text.next()), hark.Secret(text.next()), text.next()
+	n := text.uvarint()
+	if r.bad || text.bad || n > hark.MaxPatterns {
 		return nil, fmt.Errorf("device: %w", errCorrupt)
 	}
 	d.Topics = make([]hark.Pattern, n)
 	for i := range d.Topics {
-		d.Topics[i] = hark.Pattern(text())
+		d.Topics[i] = hark.Pattern(text.next())
 	}
-	if r.bad || d.App == "" {
+	if text.bad || d.App == "" {
 		return nil, fmt.Errorf("device: %w", errCorrupt)
 	}
 	return d, nil
+}
+
+// texts reads texts, all of which share one copy of what is read.
+type texts struct {
+	reader
+	all string
+}
+
+func textsOf(b []byte) texts { return texts{reader{b: b}, string(b)} }
+
+func (t *texts) next() string {
+	b := t.bytes()
+	end := len(t.all) - len(t.b)
+	return t.all[end-len(b) : end]
 }
 
 func deviceKey(t hark.TenantID, id hark.DeviceID) key {

@@ -61,7 +61,7 @@ type Apart struct {
 func NewApart(here *Here, w Worker) *Apart { return &Apart{here: here, worker: w} }
 
 // Post seals a message and posts it. It returns the answer of the push service, but for when and
-// from where it came. The error is a [webpush.Error] of a subscription that cannot be used or a
+// from where it came, and with no more of its header than Location and Retry-After. The error is a [webpush.Error] of a subscription that cannot be used or a
 // message that cannot be sealed, or an [egress.Error] of one that got no answer by the deadline of ctx.
 func (a *Apart) Post(ctx context.Context, m *Message) (egress.Response, error) {
 	if p := a.current(); p != nil {

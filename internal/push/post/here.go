@@ -67,7 +67,20 @@ func (h *Here) Post(ctx context.Context, m *Message) (egress.Response, error) {
 	if err != nil {
 		return egress.Response{}, err
 	}
-	return h.client.Do(ctx, request(ctx, u, m, body), snippetMax)
+	res, err := h.client.Do(ctx, request(ctx, u, m, body), snippetMax)
+	res.Header = told(res.Header)
+	return res, err
+}
+
+// told is what outcomes are made of, of an answer's header: the rest need not travel.
+func told(all http.Header) http.Header {
+	h := make(http.Header, 2)
+	for _, name := range [...]string{"Location", "Retry-After"} {
+		if v := all[name]; v != nil {
+			h[name] = v
+		}
+	}
+	return h
 }
 
 func (h *Here) seal(ctx context.Context, to *webpush.Subscription, m *Message) (body []byte, err error) {
