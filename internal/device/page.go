@@ -67,29 +67,41 @@ func (a *Audiences) commitPage(dest *hark.Destination, entries []*entry, j *job,
 	if err := p.charge(); err != nil {
 		return err
 	}
-	unlock, err := p.lock()
-	defer func() { unlock() }()
+	written, err := p.apply(saved, last)
 	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		p.take(e)
-	}
-	if err := p.pack(); err != nil {
-		return err
-	}
-	p.move(saved, last)
-	if err := p.write(); err != nil {
 		return err
 	}
 	if j != nil {
 		*j = *p.job
 	}
-	for _, d := range p.deleted {
-		a.Devices.gone(d)
+	return a.store.Await(written, syncWithin)
+}
+
+// syncWithin is how long a page waits for a sync of somebody else's.
+const syncWithin = 10 * time.Millisecond
+
+// apply writes what came of the entries. It returns which write of the store it is, to be waited for.
+func (p *page) apply(saved, last bool) (written uint64, err error) {
+	unlock, err := p.lock()
+	defer func() { unlock() }()
+	if err != nil {
+		return 0, err
 	}
-	a.retry.changed(dest, p.added, p.removed)
-	return nil
+	for _, e := range p.entries {
+		p.take(e)
+	}
+	if err := p.pack(); err != nil {
+		return 0, err
+	}
+	p.move(saved, last)
+	if written, err = p.write(last); err != nil {
+		return 0, err
+	}
+	for _, d := range p.deleted {
+		p.a.Devices.gone(d)
+	}
+	p.a.retry.changed(p.dest, p.added, p.removed)
+	return written, nil
 }
 
 // charge has the room of what will be kept of outcomes counted, before it is there: the
@@ -313,33 +325,38 @@ func (p *page) move(saved, last bool) {
 // write commits everything. If devices change in a way that is told, the event that tells is
 // in the same batch; if the log refuses it, they stay as they are, and the next message finds
 // them as this one did.
-func (p *page) write() error {
+func (p *page) write(last bool) (written uint64, err error) {
 	events := p.events()
 	all := append(p.recs, p.changed...)
 	if len(events) == 0 {
-		return p.commit(all)
+		return p.commit(all, last)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
 	defer cancel()
-	_, err := p.a.cfg.Log.AppendWith(ctx, p.dest.Tenant, events, eventlog.Idempotency{},
+	_, err = p.a.cfg.Log.AppendWith(ctx, p.dest.Tenant, events, eventlog.Idempotency{},
 		func(hark.EventID, store.Bucket) store.Record { return store.Records(all) })
 	if err == nil {
 		p.tellHooks(events)
-		return nil
+		return 0, nil
 	}
 	if e, ok := errors.AsType[*hark.Error](err); !ok || e.Kind == hark.Internal {
-		return err
+		return 0, err
 	}
 	p.a.oops("telling of devices that are gone or suspect", err)
 	p.deleted = nil
-	return p.commit(p.recs)
+	return p.commit(p.recs, last)
 }
 
-func (p *page) commit(recs []store.Record) error {
-	if len(recs) == 0 {
-		return nil
+// commit writes records. Only in the midst of a job, which goes on meanwhile, is there time to wait
+// for a sync.
+func (p *page) commit(recs []store.Record, last bool) (written uint64, err error) {
+	switch {
+	case len(recs) == 0:
+		return 0, nil
+	case p.job == nil || last:
+		return 0, p.a.store.Commit(recs...)
 	}
-	return p.a.store.Commit(recs...)
+	return p.a.store.Write(recs...)
 }
 
 // events are those that tell of devices.

@@ -269,6 +269,20 @@ func (s *Store) Write(recs ...Record) (uint64, error) {
 // Synced reports whether a write is durable.
 func (s *Store) Synced(write uint64) bool { return s.synced.Load() >= write }
 
+// awaitEvery is how late [Store.Await] notices.
+const awaitEvery = 2 * time.Millisecond
+
+// Await returns when a write is durable. For so long it leaves that to others' commits: each sync
+// that is not needed makes those wait that are.
+func (s *Store) Await(write uint64, patience time.Duration) error {
+	for end := time.Now().Add(patience); !s.Synced(write); time.Sleep(awaitEvery) {
+		if time.Now().After(end) {
+			return s.Sync()
+		}
+	}
+	return nil
+}
+
 // Sync makes every write so far durable.
 func (s *Store) Sync() error {
 	before := s.written.Load()
