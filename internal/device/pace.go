@@ -19,7 +19,7 @@ const (
 	waitLong  = 250 * time.Microsecond
 	waitShort = 80 * time.Microsecond
 	// asideLeast is what keeps another process busy while answers wait to be told together.
-	asideLeast = 128
+	asideLeast = 112
 	// behindLong and behindShort are how long a message has waited for that process.
 	behindLong  = 12 * time.Millisecond
 	behindShort = 6 * time.Millisecond
