@@ -18,8 +18,10 @@
 //
 // What came of a page of devices is one commit: the outcomes, packed; the position; the
 // retries; what changes of the devices; and the event that tells of those that are gone or
-// suspect, in the same batch. So after a crash no more than the devices of one page, those
-// whose outcomes were not committed, are pushed to twice, and nothing is told twice or never.
+// suspect, in the same batch. In the midst of a job it becomes durable with somebody else's
+// commit, or a little later; its devices are of the page until then. So after a crash no more
+// than the devices of one page, those whose outcomes were not committed, are pushed to twice,
+// and nothing is told twice or never.
 //
 // A device that is slow does not hold up its page: after a while the page is committed with
 // the message among the retries, and what comes of it replaces the retry.
