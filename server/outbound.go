@@ -89,7 +89,7 @@ func (s *Server) pushWorker() (post.Worker, error) {
 		} else {
 			s.metrics.postedHere.Inc()
 		}
-	}, Failed: func(err error) {
+	}, Beside: collectSeldom, Failed: func(err error) {
 		s.log.Warn("the push worker ended; the server pushes without it for a while", "error", err)
 	}}
 	if post.Possible && !s.cfg.NoPushWorker {

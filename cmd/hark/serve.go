@@ -119,7 +119,6 @@ func runServer(a *app, srv *server.Server) error {
 		a.note("hark: stopping; once more to stop at once")
 	})
 	defer stop()
-	go collectSeldom(a.ctx)
 	err := srv.Run(a.ctx)
 	if errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted) {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -157,9 +158,27 @@ func (s *Socket) Read(ctx context.Context) (*Frame, error) {
 	}
 	f := &Frame{}
 	if err := json.Unmarshal(text, f); err != nil || kind != websocket.MessageText || f.Type == "" {
+		if cut := s.cut(ctx); err != nil && cut != nil {
+			return nil, cut
+		}
 		return nil, broken("a frame (%v) is %.200q: %v", kind, text, err)
 	}
 	return f, nil
+}
+
+// cut is how the connection ended, if it did without a word. The library takes what came of a message
+// before that for all of it (msgReader.Read).
+func (s *Socket) cut(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, _, err := s.conn.Read(ctx)
+	if err = closed(err); err == nil || ctx.Err() != nil {
+		return nil
+	}
+	if _, said := errors.AsType[*Closed](err); said {
+		return nil
+	}
+	return err
 }
 
 // Close says good-bye.

@@ -35,6 +35,8 @@ type Worker struct {
 	Settings []byte
 	// Posted is told of each message who posts it; may be nil.
 	Posted func(apart bool)
+	// Beside runs while there is a worker, until ctx ends; may be nil.
+	Beside func(ctx context.Context)
 	// Failed is told when a worker could not be started or ended by itself; may be nil.
 	Failed func(error)
 
@@ -144,8 +146,13 @@ func (a *Apart) watch() {
 	}
 	a.mu.Unlock()
 	if err == nil {
+		ctx, over := context.WithCancel(context.Background())
+		if a.worker.Beside != nil {
+			a.watches.Go(func() { a.worker.Beside(ctx) })
+		}
 		late := time.AfterFunc(startWithin, p.giveUp)
 		<-p.over
+		over()
 		late.Stop()
 		p.mu.Lock()
 		err = p.err

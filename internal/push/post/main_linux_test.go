@@ -126,6 +126,7 @@ type stage struct {
 	ran     chan struct{} // closed when Run has returned
 
 	commands, postedHere, postedApart atomic.Int64
+	beside                            atomic.Int64 // what runs beside workers
 
 	mu     sync.Mutex // guards below
 	make   func() *exec.Cmd
@@ -153,6 +154,11 @@ func newStage(t *testing.T, role string) *stage {
 				s.postedHere.Add(1)
 			}
 		},
+		Beside: func(ctx context.Context) {
+			s.beside.Add(1)
+			<-ctx.Done()
+			s.beside.Add(-1)
+		},
 		Failed: func(err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -177,7 +183,7 @@ func newStage(t *testing.T, role string) *stage {
 // once checks, when there is no worker any more, that one thing came of each message that was taken,
 // and nothing of the others.
 func (s *stage) once() {
-	eventually(s.T, "without a worker", func() bool { return s.current() == nil })
+	eventually(s.T, "without a worker, and nothing beside it", func() bool { return s.current() == nil && s.beside.Load() == 0 })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for want, all := range [][]*mail{s.refused, s.taken} {
@@ -214,6 +220,7 @@ func (s *stage) up() *process {
 		defer p.mu.Unlock()
 		return p.ready
 	})
+	eventually(s.T, "one thing beside it", func() bool { return s.beside.Load() == 1 })
 	return p
 }
 

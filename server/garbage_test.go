@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -40,4 +40,7 @@ func TestCollectSeldom(t *testing.T) {
 	}
 	stop()
 	<-done
+	if got := debug.SetGCPercent(77); got != leastGarbage {
+		t.Errorf("in the end it is %d", got)
+	}
 }
