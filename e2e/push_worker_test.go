@@ -400,7 +400,8 @@ func TestPushWorkerStop(t *testing.T) {
 	}
 }
 
-// TestPushWorkerOrphan: a worker ends by itself when its server is killed.
+// TestPushWorkerOrphan: a worker ends by itself when its server is killed, and the next server
+// pushes what is left, and again no more than a page.
 func TestPushWorkerOrphan(t *testing.T) {
 	t.Parallel()
 	w := startPush(t, 2000)
@@ -412,6 +413,14 @@ func TestPushWorkerOrphan(t *testing.T) {
 	}
 	w.ended(worker)
 	t.Logf("it ended after %v", time.Since(start).Round(time.Millisecond))
+	n, _ := w.sink.count("one")
+	w.sink.release()
+	w.again()
+	again := w.arrived("one")
+	t.Logf("it had come to %d devices, and came again to %d", n, again)
+	if again > 1000 || again > n {
+		t.Errorf("it came again %d times", again)
+	}
 }
 
 // TestPushWorkerNone: with --no-push-worker there is never one, and all is pushed.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
-	gauges "runtime/metrics"
+	runtimemetrics "runtime/metrics"
 	"time"
 )
 
@@ -30,9 +30,9 @@ func collectSeldom(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	defer debug.SetGCPercent(leastGarbage)
-	live := []gauges.Sample{{Name: "/gc/heap/live:bytes"}}
+	live := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	for now := leastGarbage; ; {
-		gauges.Read(live)
+		runtimemetrics.Read(live)
 		if next := garbagePercent(live[0].Value.Uint64()); next != now { // changing it stops everything for a moment
 			debug.SetGCPercent(next)
 			now = next

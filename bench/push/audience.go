@@ -179,33 +179,30 @@ const watchEvery = time.Second
 
 // arrive waits until each device has its message, and watches the server's memory meanwhile.
 func (a *audience) arrive(ctx context.Context, before int64, start time.Time) (took time.Duration, peak int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.devices)*time.Millisecond+30*time.Second)
-	defer cancel()
-	type arrived struct {
-		n   int64
-		at  time.Time
-		err error
-	}
-	all := make(chan arrived, 1)
-	go func() {
-		n, err := a.sink.until(before + int64(a.devices))
-		all <- arrived{n - before, time.Now(), err}
-	}()
-	for tick := time.Tick(watchEvery); ; {
-		rss, err := testenv.RSSWithChildren(a.server.PID())
+	deadline := start.Add(time.Duration(a.devices)*time.Millisecond + 30*time.Second)
+	for watched := -watchEvery; ; {
+		n, err := a.sink.taken()
 		if err != nil {
 			return 0, 0, err
 		}
-		peak = max(peak, rss)
-		select {
-		case <-tick:
-		case <-ctx.Done():
-			return 0, 0, fmt.Errorf("not all of %d messages came in time: %s", a.devices, a.server.Output())
-		case got := <-all:
-			if got.err == nil && got.n != int64(a.devices) {
-				got.err = fmt.Errorf("%d messages came to %d devices", got.n, a.devices)
+		took = time.Since(start)
+		if took-watched >= watchEvery {
+			rss, err := testenv.RSSWithChildren(a.server.PID())
+			if err != nil {
+				return 0, 0, err
 			}
-			return got.at.Sub(start), peak, got.err
+			peak, watched = max(peak, rss), took
+		}
+		switch got := n - before; {
+		case got > int64(a.devices):
+			return 0, 0, fmt.Errorf("%d messages came to %d devices", got, a.devices)
+		case got == int64(a.devices):
+			return took, peak, nil
+		case time.Now().After(deadline):
+			return 0, 0, fmt.Errorf("only %d of %d messages came: %s", got, a.devices, a.server.Output())
+		}
+		if err := rig.Sleep(ctx, 20*time.Millisecond); err != nil {
+			return 0, 0, err
 		}
 	}
 }

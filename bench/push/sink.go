@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -16,11 +15,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/harkhq/hark/bench/rig"
 	"github.com/harkhq/hark/internal/push/post"
@@ -57,11 +54,8 @@ func startSink(ctx context.Context) (*sink, error) {
 }
 
 // taken returns how many messages it has taken.
-func (s *sink) taken() (n int64, err error) { return s.until(0) }
-
-// until returns how many messages it has taken when they are so many.
-func (s *sink) until(least int64) (n int64, err error) {
-	if _, err := fmt.Fprintln(s.in, least); err != nil {
+func (s *sink) taken() (n int64, err error) {
+	if _, err := s.in.Write([]byte("\n")); err != nil {
 		return 0, err
 	}
 	return n, s.out.Decode(&n)
@@ -72,8 +66,8 @@ func (s *sink) close() {
 	s.cmd.Wait()
 }
 
-// serveSink is the child's part: it answers each line with its count, when that is as much as the
-// line says, and leaves when there are no more.
+// serveSink is the child's part: it answers each line with its count, and leaves when there are
+// no more.
 func serveSink() error {
 	// In truth it runs on another machine: it goes last on the processors of this one.
 	if err := post.Lowest(); err != nil {
@@ -104,24 +98,11 @@ func serveSink() error {
 		return err
 	}
 	var n atomic.Int64
-	bodies := sync.Pool{New: func() any { return new([8 << 10]byte) }}
 	server := &http.Server{
 		ErrorLog:  log.New(io.Discard, "", 0),
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: 250},
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			buf := bodies.Get().(*[8 << 10]byte)
-			defer bodies.Put(buf)
-			size, err := io.ReadFull(r.Body, buf[:])
-			if size < 103 || !errors.Is(err, io.ErrUnexpectedEOF) || r.Header.Get("TTL") == "" || r.Header.Get("Authorization") == "" {
-				http.Error(w, "not a push message", http.StatusBadRequest)
-				return
-			}
-			n.Add(1)
-			post.Yield()
-			w.Header()["Location"] = []string{"/m/1"}
-			w.WriteHeader(http.StatusCreated)
-		}),
+		Handler:   takeAll(&n),
 	}
 	go server.ServeTLS(l, "", "")
 	out := json.NewEncoder(os.Stdout)
@@ -129,16 +110,27 @@ func serveSink() error {
 		return err
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		least, err := strconv.ParseInt(in.Text(), 10, 64)
-		if err != nil {
-			return err
-		}
-		for n.Load() < least {
-			time.Sleep(5 * time.Millisecond)
-		}
 		if err := out.Encode(n.Load()); err != nil {
 			return err
 		}
 	}
 	return server.Close()
+}
+
+// takeAll takes and counts messages, and looks only whether they could be some.
+func takeAll(n *atomic.Int64) http.HandlerFunc {
+	bodies := sync.Pool{New: func() any { return new([8 << 10]byte) }}
+	return func(w http.ResponseWriter, r *http.Request) {
+		buf := bodies.Get().(*[8 << 10]byte)
+		defer bodies.Put(buf)
+		size, err := io.ReadFull(r.Body, buf[:])
+		if size < 103 || !errors.Is(err, io.ErrUnexpectedEOF) || r.Header.Get("TTL") == "" || r.Header.Get("Authorization") == "" {
+			http.Error(w, "not a push message", http.StatusBadRequest)
+			return
+		}
+		n.Add(1)
+		post.Yield()
+		w.Header()["Location"] = []string{"/m/1"}
+		w.WriteHeader(http.StatusCreated)
+	}
 }

@@ -158,8 +158,10 @@ func (s *Socket) Read(ctx context.Context) (*Frame, error) {
 	}
 	f := &Frame{}
 	if err := json.Unmarshal(text, f); err != nil || kind != websocket.MessageText || f.Type == "" {
-		if cut := s.cut(ctx); err != nil && cut != nil {
-			return nil, cut
+		if e, ok := errors.AsType[*json.SyntaxError](err); ok && e.Offset == int64(len(text)) { // it is the beginning of a frame
+			if cut := s.cut(ctx); cut != nil {
+				return nil, cut
+			}
 		}
 		return nil, broken("a frame (%v) is %.200q: %v", kind, text, err)
 	}

@@ -321,8 +321,10 @@ func (ch *webpushChannel) letter(d *hark.Device, p *webpushPayload, origin strin
 	}
 	l := &letter{key: k, origin: origin, Message: post.Message{To: d.Subscription, Plaintext: p.plain, Padding: ch.padding, TTL: seconds(left),
 		Authorization: authorization, Topic: p.topic, UserAgent: ch.env.userAgent}}
-	if url := ch.env.receiptURL(p.message, d); p.tail != "" && url != "" {
-		l.Plaintext = withReceipt(p.text, p.tail, url)
+	if p.tail != "" {
+		if url := ch.env.receiptURL(p.message, d); url != "" {
+			l.Plaintext = withReceipt(p.text, p.tail, url)
+		}
 	}
 	if urgency := p.message.Urgency; urgency != Normal {
 		l.Urgency = string(urgency)

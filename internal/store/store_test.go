@@ -103,6 +103,62 @@ func TestNewFolderSurvives(t *testing.T) {
 	}
 }
 
+// TestAwait: a write that nobody syncs is not durable, and once it was waited for it is: by another's
+// commit long before the patience ends, and without one when it ends, also while only large data
+// comes, which syncs another file.
+func TestAwait(t *testing.T) {
+	durable := func(fs *vfs.MemFS) hark.Offset {
+		t.Helper()
+		mark, err := open(t, Options{FS: cut(fs)}).Mark()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mark
+	}
+	for name, other := range map[string]func(hark.Offset) Record{
+		"nobody":     nil,
+		"others":     func(o hark.Offset) Record { return &DevicePushed{Tenant: 1, ID: 1, Hour: int64(o)} },
+		"large data": func(o hark.Offset) Record { rec, _ := valued(1, 1, o, 9000); return rec },
+	} {
+		fs := vfs.NewCrashableMem()
+		s := open(t, Options{FS: fs})
+		patience := 20 * time.Millisecond
+		if name == "others" {
+			patience = time.Hour
+		}
+		n, err := s.Write(&MarkMoved{Offset: 7})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := durable(fs); s.Synced(n) || got != 0 {
+			t.Errorf("%s: before it is waited for, %d is durable", name, got)
+		}
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for o := hark.Offset(1); other != nil; o++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(5 * time.Millisecond):
+					if err := s.Commit(other(o)); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		}()
+		if err := s.Await(n, patience); err != nil {
+			t.Error(err)
+		}
+		if got := durable(fs); !s.Synced(n) || got != 7 {
+			t.Errorf("%s: afterwards %d is durable", name, got)
+		}
+		close(stop)
+		<-stopped
+	}
+}
+
 func TestCheckpoint(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Options{Dir: filepath.Join(dir, "live")})

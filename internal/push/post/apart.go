@@ -35,7 +35,7 @@ type Worker struct {
 	Settings []byte
 	// Posted is told of each message who posts it; may be nil.
 	Posted func(apart bool)
-	// Beside runs while there is a worker, until ctx ends; may be nil.
+	// Beside runs while there is a worker, and ends soon when ctx does; may be nil.
 	Beside func(ctx context.Context)
 	// Failed is told when a worker could not be started or ended by itself; may be nil.
 	Failed func(error)
@@ -63,8 +63,9 @@ type Apart struct {
 func NewApart(here *Here, w Worker) *Apart { return &Apart{here: here, worker: w} }
 
 // Post seals a message and posts it. It returns the answer of the push service, but for when and
-// from where it came, and with no more of its header than Location and Retry-After. The error is a [webpush.Error] of a subscription that cannot be used or a
-// message that cannot be sealed, or an [egress.Error] of one that got no answer by the deadline of ctx.
+// from where it came, and with no more of its header than Location and Retry-After. The error is a
+// [webpush.Error] of a subscription that cannot be used or a message that cannot be sealed, or an
+// [egress.Error] of one that got no answer by the deadline of ctx.
 func (a *Apart) Post(ctx context.Context, m *Message) (egress.Response, error) {
 	if p := a.current(); p != nil {
 		if got, ok := p.post(ctx, m); ok {
@@ -147,12 +148,14 @@ func (a *Apart) watch() {
 	a.mu.Unlock()
 	if err == nil {
 		ctx, over := context.WithCancel(context.Background())
+		var beside sync.WaitGroup
 		if a.worker.Beside != nil {
-			a.watches.Go(func() { a.worker.Beside(ctx) })
+			beside.Go(func() { a.worker.Beside(ctx) })
 		}
 		late := time.AfterFunc(startWithin, p.giveUp)
 		<-p.over
 		over()
+		beside.Wait() // before there may be the next
 		late.Stop()
 		p.mu.Lock()
 		err = p.err
